@@ -1,0 +1,404 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "sched_core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Before a function's time is known its items are taken to last this long. */
+static const uint64_t assumed_item_ns = 1000000;
+
+/* ---- lanes ---- */
+
+/* function NUL key NUL value NUL …, labels in the client's order: two orders make
+   two lanes, which costs a little and changes nothing. */
+static char *make_key(const char *function, const sched_label_t *require, size_t count,
+                      size_t *size)
+{
+    *size = strlen(function) + 1;
+    for (size_t i = 0; i < count; i++)
+        *size += strlen(require[i].key) + strlen(require[i].value) + 2;
+    char *key = malloc(*size), *p = key;
+    if (!key) return NULL;
+    p = stpcpy(p, function) + 1;
+    for (size_t i = 0; i < count; i++) {
+        p = stpcpy(p, require[i].key) + 1;
+        p = stpcpy(p, require[i].value) + 1;
+    }
+    return key;
+}
+
+static lane_t *lane_new(sched_t *s, char **key_p, size_t key_size, size_t labels)
+{
+    lane_t *lane = calloc(1, sizeof *lane);
+    label_t *require = calloc(labels + 1, sizeof *require);
+    if (!lane || !require || table_put(s->lanes, *key_p, key_size, lane) != 0) {
+        free(lane);
+        free(require);
+        return NULL;
+    }
+    lane->key = *key_p;
+    lane->key_size = key_size;
+    *key_p = NULL;
+    lane->function = lane->key; /* its first string; the labels follow */
+    lane->require = require;
+    lane->require_count = labels;
+    char *p = lane->key + strlen(lane->key) + 1;
+    for (size_t i = 0; i < labels; i++) {
+        require[i].key = p;
+        p += strlen(p) + 1;
+        require[i].value = p;
+        p += strlen(p) + 1;
+    }
+    list_init(&lane->serves);
+    list_init(&lane->idle);
+    list_init(&lane->spare);
+    list_append(&s->lane_list, &lane->sched_node);
+    return lane;
+}
+
+lane_t *lane_obtain(sched_t *s, const char *function, const sched_label_t *require, size_t count)
+{
+    size_t size;
+    char *key = make_key(function, require, count, &size);
+    if (!key) return NULL;
+    lane_t *lane = table_get(s->lanes, key, size);
+    if (!lane && (lane = lane_new(s, &key, size, count)) != NULL) {
+        for (node_t *n = list_first(&s->workers); n; n = list_next(&s->workers, n)) {
+            sched_worker_t *worker = LIST_ITEM(n, sched_worker_t, sched_node);
+            if (lane_match(lane, worker) != 0) {
+                lane_destroy(s, lane);
+                lane = NULL;
+                break;
+            }
+            worker_sort(s, worker);
+        }
+    }
+    free(key);
+    return lane;
+}
+
+void serve_destroy(serve_t *serve)
+{
+    list_remove(&serve->ready_node);
+    list_remove(&serve->lane_node);
+    list_remove(&serve->worker_node);
+    serve->lane->workers--;
+    free(serve);
+}
+
+void lane_destroy(sched_t *s, lane_t *lane)
+{
+    table_remove(s->lanes, lane->key, lane->key_size);
+    while (!list_empty(&lane->serves))
+        serve_destroy(LIST_ITEM(list_first(&lane->serves), serve_t, lane_node));
+    list_remove(&lane->sched_node);
+    free(lane->heap);
+    free(lane->require);
+    free(lane->key);
+    free(lane);
+}
+
+static bool has_label(const sched_worker_t *worker, const label_t *label)
+{
+    for (size_t i = 0; i < worker->spec.label_count; i++)
+        if (strcmp(worker->spec.labels[i].key, label->key) == 0 &&
+            strcmp(worker->spec.labels[i].value, label->value) == 0)
+            return true;
+    return false;
+}
+
+bool lane_admits(const lane_t *lane, const sched_worker_t *worker)
+{
+    if (!table_get(worker->functions, lane->function, strlen(lane->function))) return false;
+    for (size_t i = 0; i < lane->require_count; i++)
+        if (!has_label(worker, &lane->require[i])) return false;
+    return true;
+}
+
+int lane_match(lane_t *lane, sched_worker_t *worker)
+{
+    serve_t *serve = NULL;
+    for (node_t *n = list_first(&worker->serves); n && !serve; n = list_next(&worker->serves, n)) {
+        serve_t *known = LIST_ITEM(n, serve_t, worker_node);
+        if (known->lane == lane) serve = known;
+    }
+    bool admits = lane_admits(lane, worker);
+    if (admits && !serve) {
+        if (!(serve = calloc(1, sizeof *serve))) return PEACH_E_MEMORY;
+        serve->worker = worker;
+        serve->lane = lane;
+        list_append(&lane->serves, &serve->lane_node);
+        list_append(&worker->serves, &serve->worker_node);
+        lane->workers++;
+        lane->served = true;
+        lane->starved_ms = 0;
+    } else if (!admits && serve) {
+        serve_destroy(serve);
+    }
+    return 0;
+}
+
+/* ---- the heap of flows: least client time first ---- */
+
+static void heap_set(lane_t *lane, size_t i, flow_t *flow)
+{
+    lane->heap[i] = flow;
+    flow->heap_index = i;
+}
+
+static void heap_up(lane_t *lane, size_t i)
+{
+    flow_t *flow = lane->heap[i];
+    for (; i > 0 && lane->heap[(i - 1) / 2]->key > flow->key; i = (i - 1) / 2)
+        heap_set(lane, i, lane->heap[(i - 1) / 2]);
+    heap_set(lane, i, flow);
+}
+
+static void heap_down(lane_t *lane, size_t i)
+{
+    flow_t *flow = lane->heap[i];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= lane->heap_count) break;
+        if (child + 1 < lane->heap_count && lane->heap[child + 1]->key < lane->heap[child]->key)
+            child++;
+        if (lane->heap[child]->key >= flow->key) break;
+        heap_set(lane, i, lane->heap[child]);
+        i = child;
+    }
+    heap_set(lane, i, flow);
+}
+
+static int heap_add(lane_t *lane, flow_t *flow)
+{
+    if (lane->heap_count == lane->heap_capacity) {
+        size_t capacity = lane->heap_capacity ? lane->heap_capacity * 2 : 8;
+        flow_t **heap = realloc(lane->heap, capacity * sizeof *heap);
+        if (!heap) return PEACH_E_MEMORY;
+        lane->heap = heap;
+        lane->heap_capacity = capacity;
+    }
+    flow->key = flow->client->time;
+    heap_set(lane, lane->heap_count++, flow);
+    heap_up(lane, flow->heap_index);
+    return 0;
+}
+
+static void heap_remove(lane_t *lane, flow_t *flow)
+{
+    size_t i = flow->heap_index;
+    flow_t *last = lane->heap[--lane->heap_count];
+    flow->heap_index = SIZE_MAX;
+    if (last == flow) return;
+    heap_set(lane, i, last);
+    heap_up(lane, i);
+    heap_down(lane, last->heap_index);
+}
+
+/* The flow that is next, or NULL. A client's time only grows, so a key that is
+   behind its client's time is brought forward when it comes up. */
+static flow_t *heap_first(lane_t *lane)
+{
+    while (lane->heap_count > 0) {
+        flow_t *flow = lane->heap[0];
+        if (flow->key >= flow->client->time) return flow;
+        flow->key = flow->client->time;
+        heap_down(lane, 0);
+    }
+    return NULL;
+}
+
+/* ---- flows ---- */
+
+flow_t *flow_obtain(sched_client_t *client, lane_t *lane)
+{
+    for (node_t *n = list_first(&client->flows); n; n = list_next(&client->flows, n)) {
+        flow_t *flow = LIST_ITEM(n, flow_t, client_node);
+        if (flow->lane == lane) return flow;
+    }
+    flow_t *flow = calloc(1, sizeof *flow);
+    if (!flow) return NULL;
+    flow->client = client;
+    flow->lane = lane;
+    flow->heap_index = SIZE_MAX;
+    for (int p = 0; p < PRIORITIES; p++) list_init(&flow->queues[p]);
+    list_append(&client->flows, &flow->client_node);
+    return flow;
+}
+
+void flow_destroy(flow_t *flow)
+{
+    if (flow->heap_index != SIZE_MAX) heap_remove(flow->lane, flow);
+    list_remove(&flow->client_node);
+    free(flow);
+}
+
+int flow_hold(flow_t *flow, bool hold)
+{
+    if (hold && flow->heap_index != SIZE_MAX) heap_remove(flow->lane, flow);
+    if (!hold && flow->mask && flow->heap_index == SIZE_MAX) return heap_add(flow->lane, flow);
+    return 0;
+}
+
+int lane_queue(sched_t *s, part_t *part, bool front)
+{
+    job_t *job = part->task->job;
+    lane_t *lane = job->lane;
+    flow_t *flow = job->flow;
+    sched_client_t *client = job->client;
+    if (flow->mask == 0 && !client->hold) {
+        /* One that comes back after a pause has not saved up time. */
+        if (client->queued == 0 && client->running == 0 && client->time < s->time)
+            client->time = s->time;
+        if (heap_add(lane, flow) != 0) return PEACH_E_MEMORY;
+    }
+    list_t *queue = &flow->queues[job->priority];
+    (front ? list_prepend : list_append)(queue, &part->queue_node);
+    flow->mask |= 1u << job->priority;
+    client->queued++;
+    s->counts.queued_tasks++;
+    return 0;
+}
+
+static void flow_take(sched_t *s, flow_t *flow, part_t *part)
+{
+    uint32_t priority = part->task->job->priority;
+    list_remove(&part->queue_node);
+    if (list_empty(&flow->queues[priority])) flow->mask &= ~(1u << priority);
+    if (flow->mask == 0 && flow->heap_index != SIZE_MAX) heap_remove(flow->lane, flow);
+    flow->client->queued--;
+    s->counts.queued_tasks--;
+}
+
+void lane_unqueue(sched_t *s, part_t *part)
+{
+    flow_take(s, part->task->job->flow, part);
+}
+
+/* ---- dispatch ---- */
+
+static uint64_t part_cost(const part_t *part)
+{
+    uint64_t item_ns = part->task->job->lane->item_ns;
+    return (item_ns ? item_ns : assumed_item_ns) * ranges_items(&part->todo);
+}
+
+static bool worker_idle(const sched_worker_t *w) { return w->lease_count < w->spec.slots; }
+
+/* Whether the worker may hold more than it can run at once: only of work that is
+   known to be short, so that nothing waits here while another worker is free. */
+static bool worker_spare(const sched_t *s, const sched_worker_t *w)
+{
+    return w->lease_count < w->spec.window &&
+           w->load_ns < (uint64_t)w->spec.slots * s->config.prefetch_ns;
+}
+
+void worker_sort(sched_t *s, sched_worker_t *worker)
+{
+    bool open = worker->connected && !worker->draining;
+    for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {
+        serve_t *serve = LIST_ITEM(n, serve_t, worker_node);
+        list_remove(&serve->ready_node);
+        if (open && worker_idle(worker))
+            list_append(&serve->lane->idle, &serve->ready_node);
+        else if (open && worker_spare(s, worker))
+            list_append(&serve->lane->spare, &serve->ready_node);
+    }
+}
+
+/* Whether this worker may have this part now. */
+static bool part_suits(const sched_t *s, const part_t *part, const sched_worker_t *worker)
+{
+    const lane_t *lane = part->task->job->lane;
+    if (part->avoid == worker->serial && lane->workers > 1 && s->now_ms < part->avoid_until_ms)
+        return false;
+    return worker_idle(worker) || (lane->item_ns > 0 && !part->returned &&
+                                   part_cost(part) <= s->config.prefetch_ns);
+}
+
+/* The flow's next part for this worker, or NULL. Parts that were lost and wait for
+   another worker are passed over; they are few. */
+static part_t *flow_next(const sched_t *s, const flow_t *flow, const sched_worker_t *worker)
+{
+    int looks = 8;
+    for (int p = PRIORITIES - 1; p >= 0; p--) {
+        if (!(flow->mask & 1u << p)) continue;
+        const list_t *queue = &flow->queues[p];
+        for (node_t *n = list_first(queue); n && looks-- > 0; n = list_next(queue, n)) {
+            part_t *part = LIST_ITEM(n, part_t, queue_node);
+            if (part_suits(s, part, worker)) return part;
+        }
+    }
+    return NULL;
+}
+
+static void grant(sched_t *s, flow_t *flow, part_t *part, sched_worker_t *worker)
+{
+    flow_take(s, flow, part);
+    sched_client_t *client = flow->client;
+    task_t *task = part->task;
+    part->lease = ++s->last_lease;
+    if (table_put(s->leases, &part->lease, sizeof part->lease, part) != 0) {
+        part->lease = 0;
+        part_fail(s, part, PEACH_E_MEMORY, "the broker is out of memory");
+        return;
+    }
+    part->worker = worker;
+    part->cost_ns = part_cost(part);
+    part->granted = ranges_items(&part->todo);
+    list_append(&worker->leases, &part->lease_node);
+    worker->lease_count++;
+    worker->load_ns += part->cost_ns;
+    client->running++;
+    s->counts.leases++;
+    s->time = client->time;
+    client->time += part->cost_ns / client->weight + 1;
+    worker_sort(s, worker);
+    size_t count;
+    const range_t *todo = ranges_all(&part->todo, &count);
+    sched_order_t order = {part->lease, task->job->user, task->first_item, task->items,
+                           task->payload, todo, count};
+    s->ops.assign(s->shell, worker->user, &order);
+}
+
+void lane_dispatch(sched_t *s, lane_t *lane)
+{
+    flow_t *flow;
+    while ((flow = heap_first(lane)) != NULL) {
+        const list_t *list = !list_empty(&lane->idle) ? &lane->idle : &lane->spare;
+        /* More than one worker is asked only when a lost part avoids the first. */
+        int looks = 4;
+        sched_worker_t *worker = NULL;
+        part_t *part = NULL;
+        for (node_t *n = list_first(list); n && !part && looks-- > 0; n = list_next(list, n)) {
+            worker = LIST_ITEM(n, serve_t, ready_node)->worker;
+            part = flow_next(s, flow, worker);
+        }
+        if (!part) return;
+        grant(s, flow, part, worker);
+    }
+}
+
+void worker_dispatch(sched_t *s, sched_worker_t *worker)
+{
+    while (worker->connected && !worker->draining &&
+           (worker_idle(worker) || worker_spare(s, worker))) {
+        flow_t *best = NULL;
+        part_t *best_part = NULL;
+        for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {
+            flow_t *flow = heap_first(LIST_ITEM(n, serve_t, worker_node)->lane);
+            if (!flow || (best && (flow->key > best->key ||
+                                   (flow->key == best->key && flow->mask <= best->mask))))
+                continue;
+            part_t *part = flow_next(s, flow, worker);
+            if (part) {
+                best = flow;
+                best_part = part;
+            }
+        }
+        if (!best) return;
+        grant(s, best, best_part, worker);
+    }
+}

@@ -1,0 +1,215 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "peer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One message that waits. Its envelope is packed; its payloads are shared. */
+typedef struct {
+    node_t node;
+    unsigned body; /* as wire_batch_send has it */
+    wire_batch_t batch;
+} letter_t;
+
+void *message_copy(const ProtobufCMessage *message)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = malloc(size + 1);
+    if (!bytes) return NULL;
+    protobuf_c_message_pack(message, bytes);
+    void *copy = protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
+    free(bytes);
+    return copy;
+}
+
+shell_job_t *shell_job_new(const Peach__Job *job)
+{
+    shell_job_t *self = calloc(1, sizeof *self);
+    if (!self) return NULL;
+    self->references = 1;
+    if (!(self->message = message_copy(&job->base))) shell_job_unref(&self);
+    return self;
+}
+
+void shell_job_unref(shell_job_t **self_p)
+{
+    shell_job_t *self = *self_p;
+    *self_p = NULL;
+    if (!self || --self->references > 0) return;
+    if (self->message) peach__job__free_unpacked(self->message, NULL);
+    free(self);
+}
+
+peer_t *peer_new(const Peach__Hello *hello)
+{
+    peer_t *self = calloc(1, sizeof *self);
+    if (!self) return NULL;
+    memcpy(self->session, hello->session.data, sizeof self->session);
+    self->role = hello->role;
+    self->pid = hello->pid;
+    self->host = strdup(hello->host);
+    list_init(&self->outbox);
+    zmq_msg_init(&self->route);
+    if (!self->host) peer_destroy(&self);
+    return self;
+}
+
+static void letter_destroy(peer_t *self, letter_t *letter)
+{
+    self->outbox_bytes -= letter->batch.size;
+    for (size_t i = 0; i < letter->batch.frames.count; i++)
+        self->outbox_bytes -= payload_size(letter->batch.frames.payloads[i]);
+    list_remove(&letter->node);
+    wire_batch_free(&letter->batch);
+    free(letter);
+}
+
+static void batch_clear(peer_t *self)
+{
+    wire_batch_clear(&self->batch);
+    for (size_t i = 0; i < self->job_count && i < PEER_JOBS; i++) shell_job_unref(&self->jobs[i]);
+    self->job_count = 0;
+}
+
+void peer_disconnect(peer_t *self)
+{
+    /* What was on its way is lost; after a reconnect both sides say what they have. */
+    while (!list_empty(&self->outbox))
+        letter_destroy(self, LIST_ITEM(list_first(&self->outbox), letter_t, node));
+    batch_clear(self);
+    zmq_msg_close(&self->route);
+    zmq_msg_init(&self->route);
+    self->connected = false;
+}
+
+void peer_connect(peer_t *self, zmq_msg_t *route)
+{
+    peer_disconnect(self);
+    zmq_msg_move(&self->route, route);
+    self->connected = true;
+}
+
+void peer_destroy(peer_t **self_p)
+{
+    peer_t *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    peer_disconnect(self);
+    wire_batch_free(&self->batch);
+    list_remove(&self->node);
+    list_remove(&self->dirty_node);
+    list_remove(&self->lost_node);
+    zmq_msg_close(&self->route);
+    if (self->registration) peach__registration__free_unpacked(self->registration, NULL);
+    free(self->host);
+    free(self);
+}
+
+bool peer_pending(const peer_t *self)
+{
+    return self->batch.elements > 0 || !list_empty(&self->outbox);
+}
+
+/* Puts a message that ZeroMQ did not take behind the others. */
+static int outbox_add(peer_t *self, unsigned body, wire_batch_t *batch)
+{
+    letter_t *letter = calloc(1, sizeof *letter);
+    if (!letter) return PEACH_E_MEMORY;
+    letter->body = body;
+    letter->batch = *batch;
+    *batch = (wire_batch_t){0};
+    self->outbox_bytes += letter->batch.size;
+    for (size_t i = 0; i < letter->batch.frames.count; i++)
+        self->outbox_bytes += payload_size(letter->batch.frames.payloads[i]);
+    list_append(&self->outbox, &letter->node);
+    return 0;
+}
+
+static int send_outbox(peer_t *self, void *router)
+{
+    for (node_t *n; (n = list_first(&self->outbox)) != NULL;) {
+        letter_t *letter = LIST_ITEM(n, letter_t, node);
+        int rc = wire_batch_send(router, &self->route, letter->body, &letter->batch);
+        if (rc) return rc;
+        letter_destroy(self, letter);
+    }
+    return 0;
+}
+
+static unsigned batch_body(const peer_t *self)
+{
+    return self->role == PEACH__ROLE__ROLE_WORKER ? PEACH__ENVELOPE__BODY_ASSIGN
+                                                  : PEACH__ENVELOPE__BODY_RESULTS;
+}
+
+int peer_flush(peer_t *self, void *router)
+{
+    if (!self->connected) return PEACH_E_LOST;
+    int rc = send_outbox(self, router);
+    if (rc == 0 && self->batch.elements > 0) {
+        rc = wire_batch_send(router, &self->route, batch_body(self), &self->batch);
+        if (rc == 0) batch_clear(self);
+    }
+    return rc == PEACH_E_TIMEOUT ? 0 : rc;
+}
+
+/* Puts the batch behind what waits. */
+static int batch_queue(peer_t *self)
+{
+    if (self->batch.elements == 0) return 0;
+    int rc = outbox_add(self, batch_body(self), &self->batch);
+    batch_clear(self);
+    return rc;
+}
+
+int peer_make_room(peer_t *self, void *router, size_t frames)
+{
+    if (!wire_batch_full(&self->batch) && self->batch.frames.count + frames <= WIRE_MAX_FRAMES)
+        return 0;
+    peer_flush(self, router); /* a connection that is gone shows again at the next flush */
+    return batch_queue(self);
+}
+
+int peer_send(peer_t *self, void *router, const Peach__Envelope *envelope,
+              const wire_frames_t *frames)
+{
+    int rc = peer_flush(self, router); /* messages keep their order */
+    if (rc) return rc;
+    if (!peer_pending(self)) {
+        rc = wire_send(router, &self->route, envelope, frames);
+        if (rc != PEACH_E_TIMEOUT) return rc;
+    }
+    if ((rc = batch_queue(self)) != 0) return rc;
+    /* An envelope is kept as what a batch sends: its body's field and bytes. */
+    size_t size = peach__envelope__get_packed_size(envelope);
+    wire_batch_t whole = {.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
+    if (!whole.bytes) return PEACH_E_MEMORY;
+    peach__envelope__pack(envelope, whole.bytes);
+    for (size_t i = 0; frames && i < frames->count && rc == 0; i++) {
+        Peach__Payload field;
+        rc = wire_attach(&whole.frames, frames->payloads[i], &field);
+    }
+    if (rc == 0) rc = outbox_add(self, 0, &whole);
+    wire_batch_free(&whole);
+    return rc;
+}
+
+int peer_batch_job(peer_t *self, shell_job_t *job, uint32_t *index)
+{
+    for (size_t i = 0; i < self->job_count && i < PEER_JOBS; i++) {
+        if (self->jobs[i] == job) {
+            *index = (uint32_t)i;
+            return 0;
+        }
+    }
+    int rc = wire_batch_add(&self->batch, 1, &job->message->base);
+    if (rc) return rc;
+    if (self->job_count < PEER_JOBS) {
+        self->jobs[self->job_count] = job;
+        job->references++;
+    }
+    *index = (uint32_t)self->job_count++;
+    return 0;
+}

@@ -1,0 +1,86 @@
+/* A session of a client or worker at the broker, and the way to it: where its
+   connection is now, what is on its way out.
+
+   Nothing that is sent blocks: what ZeroMQ does not take waits in the outbox.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_PEER_H
+#define PEACH_PEER_H
+
+#include "list.h"
+#include "sched.h"
+#include "wire.h"
+
+enum { PEER_JOBS = 16 }; /* jobs that a batch is searched for before one is repeated */
+
+/* A job as its client described it, shared by the orders that run it. */
+typedef struct {
+    size_t references;
+    Peach__Job *message;
+} shell_job_t;
+
+typedef struct peer {
+    uint8_t session[WIRE_SESSION_BYTES];
+    Peach__Role role;
+    char *host;
+    uint32_t pid;
+    zmq_msg_t route;   /* of its connection; valid while connected */
+    bool connected;
+    bool leaving;      /* it said Goodbye, or was told to */
+    uint64_t heard_ms; /* when something last came from it */
+    node_t node;       /* in the broker's list of peers */
+
+    sched_worker_t *worker; /* one of the two */
+    sched_client_t *client;
+    Peach__Registration *registration; /* of a worker */
+    uint64_t done_items, failed_items;
+
+    wire_batch_t batch; /* Assign to a worker, Results to a client */
+    shell_job_t *jobs[PEER_JOBS]; /* references */
+    size_t job_count;
+    node_t dirty_node;  /* in the broker's list of peers with a batch or an outbox */
+    node_t lost_node;   /* in its list of peers whose connection is gone */
+
+    list_t outbox;      /* letters that ZeroMQ did not take yet */
+    size_t outbox_bytes;
+} peer_t;
+
+/* NULL when memory is out. */
+peer_t *peer_new(const Peach__Hello *hello);
+
+/* Does not know of sched_worker_t and sched_client_t: they must be gone. */
+void peer_destroy(peer_t **self_p);
+
+/* Ways to it. connect takes the routing id out of *route. */
+void peer_connect(peer_t *self, zmq_msg_t *route);
+void peer_disconnect(peer_t *self);
+
+/* Sends one message after what is on its way already; payloads as in wire.h. It
+   is queued if ZeroMQ does not take it. 0, PEACH_E_LOST if the peer's connection
+   is gone (nothing was queued), PEACH_E_MEMORY. */
+int peer_send(peer_t *self, void *router, const Peach__Envelope *envelope,
+              const wire_frames_t *frames);
+
+/* Sends what can be sent of outbox and batch. 0, also when something is left (see
+   peer_pending); PEACH_E_LOST. */
+int peer_flush(peer_t *self, void *router);
+bool peer_pending(const peer_t *self);
+
+/* Makes room in the batch for one more element with this many frames, by sending it
+   or putting it into the outbox. PEACH_E_MEMORY. */
+int peer_make_room(peer_t *self, void *router, size_t frames);
+
+/* The index of the job in the batch, added to it if it is not there. Negative:
+   PEACH_E_MEMORY. */
+int peer_batch_job(peer_t *self, shell_job_t *job, uint32_t *index);
+
+/* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when
+   memory is out. */
+void *message_copy(const ProtobufCMessage *message);
+
+shell_job_t *shell_job_new(const Peach__Job *job);
+void shell_job_unref(shell_job_t **self_p);
+
+#endif

@@ -1,0 +1,195 @@
+/* The structures of the scheduler core, shared by its own files only: task.c
+   (jobs, tasks, parts), lane.c (queues and dispatch) and sched.c (events).
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_SCHED_CORE_H
+#define PEACH_SCHED_CORE_H
+
+#include "list.h"
+#include "sched.h"
+
+enum { PRIORITIES = 8 };
+
+typedef struct lane lane_t;
+typedef struct flow flow_t;
+typedef struct task task_t;
+typedef struct attempt attempt_t;
+
+typedef struct {
+    char *key, *value;
+} label_t;
+
+typedef struct {
+    sched_client_t *client; /* NULL when it has gone */
+    uint64_t id;
+    size_t tasks; /* unfinished; the job goes with its last one */
+    bool cancelled;
+    uint32_t priority, retries;
+    lane_t *lane;
+    flow_t *flow; /* NULL when the client has gone */
+    void *user;
+} job_t;
+
+/* What is queued and leased: some items of a task. */
+typedef struct {
+    task_t *task;
+    ranges_t todo;
+    uint64_t lease;          /* 0: queued */
+    sched_worker_t *worker;  /* that holds the lease */
+    node_t queue_node;       /* in its flow, while queued */
+    node_t lease_node;       /* in its worker, oldest first, while leased */
+    node_t task_node;        /* in its task */
+    uint32_t granted;        /* items in the lease when it was given */
+    uint64_t cost_ns;        /* expected time, as charged to client and worker */
+    attempt_t *attempts;     /* lost ones, newest first */
+    uint32_t attempt_count;
+    uint64_t avoid;          /* the worker (its serial) that lost it last; 0: none */
+    uint64_t avoid_until_ms;
+    bool returned;           /* a worker gave it back: not sent ahead again */
+} part_t;
+
+struct task {
+    job_t *job;
+    uint64_t number, first_item;
+    uint32_t items;
+    size_t bytes;
+    void *payload;
+    list_t parts;
+    node_t client_node;
+    part_t whole; /* the first part, so that a usual task is one allocation */
+    bool whole_used;
+};
+
+/* One client's parts in one lane. */
+struct flow {
+    sched_client_t *client;
+    lane_t *lane;
+    list_t queues[PRIORITIES];
+    uint32_t mask;      /* bit p: queues[p] is not empty */
+    uint64_t key;       /* of the heap: the client's time when it was sifted */
+    size_t heap_index;  /* SIZE_MAX: not in the heap */
+    size_t jobs;        /* that refer to it */
+    node_t client_node;
+};
+
+/* A worker that can run a lane's parts. */
+typedef struct {
+    sched_worker_t *worker;
+    lane_t *lane;
+    node_t ready_node; /* in lane->idle or lane->spare */
+    node_t lane_node, worker_node;
+} serve_t;
+
+struct lane {
+    char *function;
+    label_t *require;
+    size_t require_count;
+    flow_t **heap; /* flows with parts, least client time first */
+    size_t heap_count, heap_capacity;
+    list_t serves; /* the workers that can run it */
+    list_t idle;   /* those with a free slot */
+    list_t spare;  /* those that may hold more ahead */
+    size_t workers;
+    uint64_t item_ns;  /* running mean of an item's time; 0: not known yet */
+    uint64_t starved_ms; /* since when it has parts and no worker; 0: it is served */
+    bool served;       /* a worker had it once */
+    size_t jobs;       /* that refer to it */
+    uint64_t quiet_ms; /* since when no job refers to it */
+    node_t sched_node;
+    char *key;
+    size_t key_size;
+};
+
+struct sched_worker {
+    void *user;
+    uint64_t serial;
+    sched_worker_spec_t spec; /* owns its strings */
+    table_t *functions;
+    bool connected, draining, drained;
+    list_t leases;
+    uint32_t lease_count;
+    uint64_t load_ns; /* expected time of its leases */
+    list_t serves;
+    node_t sched_node;
+};
+
+struct sched_client {
+    void *user;
+    uint32_t weight;
+    bool hold;
+    uint64_t time; /* virtual: work received / weight */
+    table_t *jobs, *numbers;
+    list_t tasks, flows;
+    uint64_t task_count, queued, running, bytes;
+    node_t sched_node;
+};
+
+struct sched {
+    sched_config_t config;
+    sched_ops_t ops;
+    void *shell;
+    uint64_t now_ms;
+    uint64_t time; /* virtual time of the last flow served */
+    uint64_t last_lease, last_serial;
+    table_t *leases, *lanes;
+    list_t lane_list, workers, clients;
+    sched_counts_t counts;
+};
+
+/* ---- task.c ---- */
+
+job_t *job_find(sched_client_t *client, uint64_t id);
+
+/* Frees a job that has no tasks. */
+void job_end(sched_t *s, job_t *job);
+
+/* The part that is taken out of a task for items first..first+count-1 of from. */
+part_t *part_split(part_t *from, uint32_t item);
+
+/* Frees the part; the task too when it was the last one. */
+void part_end(sched_t *s, part_t *part);
+
+/* 0, PEACH_E_ARGUMENT or PEACH_E_MEMORY. */
+int task_new(job_t *job, const sched_task_spec_t *spec, task_t **task_p);
+
+/* Records a lost attempt. */
+int part_charge(part_t *part, const sched_attempt_t *attempt);
+
+/* Tells the client that what is left of a queued part fails, and frees it. */
+void part_fail(sched_t *s, part_t *part, int status, const char *message);
+
+/* ---- lane.c ---- */
+
+/* The lane for a function and labels; made when it is not there. */
+lane_t *lane_obtain(sched_t *s, const char *function, const sched_label_t *require, size_t count);
+void lane_destroy(sched_t *s, lane_t *lane);
+
+/* Whether the worker has the function and the labels. */
+bool lane_admits(const lane_t *lane, const sched_worker_t *worker);
+
+/* Makes the worker serve the lane, or stop serving it, as it admits it. */
+int lane_match(lane_t *lane, sched_worker_t *worker);
+void serve_destroy(serve_t *serve);
+
+/* Puts a part into its client's flow; at the front when it was taken before. */
+int lane_queue(sched_t *s, part_t *part, bool front);
+void lane_unqueue(sched_t *s, part_t *part);
+
+/* The client's flow in the lane; made when it is not there. */
+flow_t *flow_obtain(sched_client_t *client, lane_t *lane);
+void flow_destroy(flow_t *flow);
+
+/* Lets a flow with parts compete, or not. */
+int flow_hold(flow_t *flow, bool hold);
+
+/* Moves the worker between the lists of the lanes that it serves, after its
+   leases, load or state changed. */
+void worker_sort(sched_t *s, sched_worker_t *worker);
+
+/* Gives out what can be given: for one lane, or to one worker. */
+void lane_dispatch(sched_t *s, lane_t *lane);
+void worker_dispatch(sched_t *s, sched_worker_t *worker);
+
+#endif

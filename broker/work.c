@@ -1,0 +1,268 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "shell.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A client whose results wait this long in the outbox (bytes) gets no new ones
+   until it has read half of them. */
+static const size_t hold_bytes = 16 << 20;
+
+/* ---- from the client ---- */
+
+static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
+{
+    sched_label_t require[WIRE_MAX_NAME];
+    for (size_t i = 0; i < job->n_require; i++)
+        require[i] = (sched_label_t){job->require[i]->key, job->require[i]->value};
+    sched_job_spec_t spec = {job->id,        job->function, require, job->n_require,
+                             job->priority, job->retries};
+    void **user;
+    int rc = sched_job(b->sched, client->client, &spec, &user);
+    if (rc == 0 && !*user && !(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
+    return rc;
+}
+
+static void fail_task(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+                      int status, const char *message, const sched_attempt_t *attempts,
+                      size_t attempt_count);
+
+static int submit_task(broker_t *b, peer_t *client, wire_message_t *message,
+                       const Peach__Submit *submit, const Peach__Task *task)
+{
+    const Peach__Job *job = submit->jobs[task->job];
+    int rc = make_job(b, client, job);
+    payload_t *payload = wire_payload(message, task->payload);
+    if (!payload) return PEACH_E_MEMORY;
+    if (payload_size(payload) > b->options.max_payload_bytes) rc = PEACH_E_LIMIT;
+    if (rc) {
+        payload_unref(&payload);
+        return rc;
+    }
+    range_t *todo = calloc(task->n_todo + 1, sizeof *todo);
+    for (size_t i = 0; todo && i < task->n_todo; i++)
+        todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
+    sched_task_spec_t spec = {task->id, task->first_item, task->items, todo, task->n_todo,
+                              payload_size(payload), payload};
+    if (todo)
+        rc = sched_submit(b->sched, client->client, job->id, &spec);
+    else
+        payload_unref(&payload);
+    free(todo);
+    return todo ? rc : PEACH_E_MEMORY;
+}
+
+void work_submit(broker_t *b, peer_t *client, wire_message_t *message)
+{
+    const Peach__Submit *submit = wire_envelope(message)->submit;
+    for (size_t i = 0; i < submit->n_tasks; i++) {
+        const Peach__Task *task = submit->tasks[i];
+        int rc = b->draining ? PEACH_E_REFUSED
+                             : submit_task(b, client, message, submit, task);
+        if (rc)
+            fail_task(b, client, task->id, 0, task->items, rc,
+                      b->draining ? "the broker is being drained" : peach_status_text(rc), NULL,
+                      0);
+    }
+}
+
+void work_cancel(broker_t *b, peer_t *client, const Peach__Cancel *cancel)
+{
+    for (size_t i = 0; i < cancel->n_jobs; i++)
+        sched_cancel(b->sched, client->client, cancel->jobs[i]);
+}
+
+void work_credit(const broker_t *b, Peach__Credit *credit)
+{
+    sched_counts_t counts;
+    sched_counts(b->sched, &counts);
+    peach__credit__init(credit);
+    credit->window_tasks = sched_defaults.window_tasks;
+    credit->window_bytes = sched_defaults.window_bytes;
+    credit->slots = counts.slots;
+}
+
+/* ---- orders of the core ---- */
+
+static void assign(void *shell, void *worker, const sched_order_t *order)
+{
+    broker_t *b = shell;
+    peer_t *peer = worker;
+    if (peer_make_room(peer, b->router, 1) != 0) return;
+    shell_dirty(b, peer);
+    Peach__Task task = PEACH__TASK__INIT;
+    Peach__Payload payload;
+    Peach__Range one = PEACH__RANGE__INIT, *pointers = &one, *ranges = NULL, **all = &pointers;
+    if (peer_batch_job(peer, order->job, &task.job) != 0) return;
+    if (wire_attach(&peer->batch.frames, order->payload, &payload) != 0) return;
+    task.id = order->lease;
+    task.first_item = order->first_item;
+    task.items = order->items;
+    task.payload = &payload;
+    bool whole = order->todo_count == 1 && order->todo[0].count == order->items;
+    if (!whole && order->todo_count > 1) {
+        ranges = calloc(order->todo_count, sizeof *ranges);
+        all = calloc(order->todo_count, sizeof *all);
+    }
+    for (size_t i = 0; !whole && all && i < order->todo_count; i++) {
+        if (ranges) all[i] = &ranges[i];
+        peach__range__init(all[i]);
+        all[i]->first = order->todo[i].first;
+        all[i]->count = order->todo[i].count;
+    }
+    task.n_todo = whole ? 0 : order->todo_count;
+    task.todo = all;
+    /* What does not get out is missing at the worker and comes back by its lease. */
+    if (all && (ranges || all == &pointers)) wire_batch_add(&peer->batch, 2, &task.base);
+    if (all != &pointers) free(all);
+    free(ranges);
+}
+
+static void cancel(void *shell, void *worker, uint64_t lease)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Cancel message = PEACH__CANCEL__INIT;
+    message.leases = &lease;
+    message.n_leases = 1;
+    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL;
+    envelope.cancel = &message;
+    shell_send(shell, worker, &envelope, NULL);
+}
+
+/* Adds one result to what the client gets. */
+static void add_result(broker_t *b, peer_t *client, const Peach__Result *result)
+{
+    wire_batch_add(&client->batch, 1, &result->base);
+    shell_dirty(b, client);
+    if (client->outbox_bytes > hold_bytes) sched_client_hold(b->sched, client->client, true);
+}
+
+static void fail_task(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+                      int status, const char *message, const sched_attempt_t *attempts,
+                      size_t attempt_count)
+{
+    broker_t *b = shell;
+    peer_t *peer = client;
+    Peach__Attempt tried[32], *pointers[32];
+    if (attempt_count > 32) attempt_count = 32;
+    for (size_t i = 0; i < attempt_count; i++) {
+        peach__attempt__init(&tried[i]);
+        tried[i].host = (char *)attempts[i].host;
+        tried[i].pid = attempts[i].pid;
+        tried[i].cause = (char *)attempts[i].cause;
+        pointers[i] = &tried[i];
+    }
+    Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
+    failure.item = first;
+    failure.count = count;
+    failure.status = status;
+    failure.message = (char *)message;
+    failure.attempts = pointers;
+    failure.n_attempts = attempt_count;
+    if (attempt_count > 0) {
+        failure.host = tried[attempt_count - 1].host;
+        failure.pid = tried[attempt_count - 1].pid;
+    }
+    Peach__Result result = PEACH__RESULT__INIT;
+    result.id = number;
+    result.failures = &failures;
+    result.n_failures = 1;
+    if (peer_make_room(peer, b->router, 0) == 0) add_result(b, peer, &result);
+}
+
+static void drained(void *shell, void *worker)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
+    goodbye.reason = "drained";
+    envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
+    envelope.goodbye = &goodbye;
+    shell_send(shell, worker, &envelope, NULL);
+}
+
+static void release_payload(void *shell, void *payload)
+{
+    (void)shell;
+    payload_t *p = payload;
+    payload_unref(&p);
+}
+
+static void release_job(void *shell, void *job)
+{
+    (void)shell;
+    shell_job_t *j = job;
+    shell_job_unref(&j);
+}
+
+const sched_ops_t shell_ops = {assign, cancel, fail_task, drained, release_payload, release_job};
+
+/* ---- from the worker ---- */
+
+static void lost_item(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Failure *failure)
+{
+    sched_attempt_t attempt = {failure->host, failure->pid, failure->message};
+    sched_item_lost(b->sched, worker->worker, lease, failure->item, &attempt);
+    worker->failed_items++;
+}
+
+/* The parts of a result that somebody waits for, under the client's number. */
+static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
+                    const Peach__Result *result)
+{
+    Peach__Result out = PEACH__RESULT__INIT;
+    out.elapsed_us = result->elapsed_us;
+    out.segments = calloc(result->n_segments + 1, sizeof *out.segments);
+    out.failures = calloc(result->n_failures + 1, sizeof *out.failures);
+    Peach__Payload *fields = calloc(result->n_segments + 1, sizeof *fields);
+    if (!out.segments || !out.failures || !fields) goto done;
+    void *user = NULL;
+    for (size_t i = 0; i < result->n_segments; i++) {
+        Peach__Segment *segment = result->segments[i];
+        if (!sched_items_done(b->sched, worker->worker, result->id, segment->first,
+                              segment->count, &user, &out.id))
+            continue;
+        worker->done_items += segment->count;
+        out.segments[out.n_segments++] = segment;
+    }
+    for (size_t i = 0; i < result->n_failures; i++) {
+        Peach__Failure *failure = result->failures[i];
+        uint32_t count = failure->count ? failure->count : 1;
+        if (failure->status == PEACH_E_DIED) {
+            lost_item(b, worker, result->id, failure);
+        } else if (sched_items_done(b->sched, worker->worker, result->id, failure->item, count,
+                                    &user, &out.id)) {
+            worker->failed_items += count;
+            out.failures[out.n_failures++] = failure;
+        }
+    }
+    peer_t *client = user;
+    if (client && out.n_segments + out.n_failures > 0 &&
+        peer_make_room(client, b->router, out.n_segments) == 0) {
+        for (size_t i = 0; i < out.n_segments; i++) {
+            fields[i] = *out.segments[i]->payload;
+            out.segments[i]->payload = &fields[i];
+            if (fields[i].frame == 0) continue; /* inline: lent by the message */
+            payload_t *payload = wire_payload(message, &fields[i]);
+            wire_attach(&client->batch.frames, payload, &fields[i]);
+            payload_unref(&payload);
+        }
+        add_result(b, client, &out);
+    }
+done:
+    free(out.segments);
+    free(out.failures);
+    free(fields);
+}
+
+void work_results(broker_t *b, peer_t *worker, wire_message_t *message)
+{
+    const Peach__Results *results = wire_envelope(message)->results;
+    for (size_t i = 0; i < results->n_results; i++) {
+        const Peach__Result *result = results->results[i];
+        pass_on(b, worker, message, result);
+        if (result->ended)
+            sched_lease_end(b->sched, worker->worker, result->id, result->elapsed_us * 1000);
+    }
+}

@@ -1,0 +1,38 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+void exec_program(const char *name, char **argv)
+{
+    char self[PATH_MAX], path[PATH_MAX + 32];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash) {
+        *slash = 0;
+        snprintf(path, sizeof path, "%s/%s", self, name);
+        execv(path, argv);
+    }
+    execvp(name, argv);
+    complain("cannot start %s: %s", name, strerror(errno));
+}
+
+int command_broker(int argc, char **argv)
+{
+    (void)argc;
+    exec_program("peach-broker", argv);
+    return EXIT_FAILED;
+}
+
+int command_worker(int argc, char **argv)
+{
+    (void)argc;
+    exec_program("peach-worker", argv);
+    return EXIT_FAILED;
+}

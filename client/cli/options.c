@@ -1,0 +1,120 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_CONNECT = 'c', KEY_TIMEOUT = 't', KEY_JSON = 'j', KEY_CHUNK = 512, KEY_RETRIES,
+       KEY_SEED, KEY_PRIORITY, KEY_REQUIRE, KEY_UNORDERED, KEY_QUIET = 'q' };
+enum { CONNECT_MS = 3000 };
+
+unsigned long option_number(struct argp_state *state, const char *text, unsigned long min,
+                            unsigned long max, const char *what)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (*end || end == text || strchr(text, '-') || value < min || value > max)
+        argp_error(state, "%s: '%s' is not a whole number from %lu to %lu", what, text, min, max);
+    return value;
+}
+
+static error_t parse_connect(int key, char *arg, struct argp_state *state)
+{
+    connect_options_t *o = state->input;
+    char *end;
+    double seconds;
+    switch (key) {
+    case KEY_CONNECT: o->endpoints = arg; break;
+    case KEY_JSON: o->json = true; break;
+    case KEY_TIMEOUT:
+        seconds = strtod(arg, &end);
+        if (*end || end == arg || !(seconds >= 0 && seconds < 1e6))
+            argp_error(state, "--timeout: '%s' is not a number of seconds", arg);
+        o->timeout_ms = (int)(seconds * 1000);
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp_option connect_entries[] = {
+    {"connect", KEY_CONNECT, "ENDPOINTS", 0,
+     "Brokers to try in turn, commas between (default $PEACH_BROKER or tcp://127.0.0.1:5001)", 90},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Give up after this time (exit status 3)", 90},
+    {"json", KEY_JSON, NULL, 0, "Print JSON, for programs", 90},
+    {0}};
+
+const struct argp connect_argp = {connect_entries, parse_connect, NULL, NULL, NULL, NULL, NULL};
+
+void job_options_init(job_options_t *options)
+{
+    *options = (job_options_t){.job = peach_job_defaults};
+    options->job.require = options->require;
+    options->job.progress = print_progress;
+}
+
+static error_t parse_job(int key, char *arg, struct argp_state *state)
+{
+    job_options_t *o = state->input;
+    switch (key) {
+    case KEY_CHUNK:
+        o->job.chunk = (uint32_t)option_number(state, arg, 1, 1 << 20, "--chunk");
+        break;
+    case KEY_RETRIES: o->job.retries = (int)option_number(state, arg, 0, 1000, "--retries"); break;
+    case KEY_PRIORITY:
+        o->job.priority = (uint32_t)option_number(state, arg, 0, 7, "--priority");
+        break;
+    case KEY_SEED:
+        o->job.seed = option_number(state, arg, 0, UINT64_MAX, "--seed");
+        o->job.seeded = true;
+        break;
+    case KEY_REQUIRE:
+        if (o->job.require_count == 64) argp_error(state, "more than 64 requirements");
+        o->require[o->job.require_count++] = arg;
+        break;
+    case KEY_UNORDERED: o->job.unordered = true; break;
+    case KEY_QUIET: o->quiet = true; break;
+    case ARGP_KEY_END: o->job.progress_arg = &o->quiet; break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp_option job_entries[] = {
+    {"chunk", KEY_CHUNK, "ITEMS", 0, "Items a task (default: chosen by the time they take)", 50},
+    {"retries", KEY_RETRIES, "N", 0,
+     "Further attempts for an item whose executor or worker was lost (default 2; 0 runs each item "
+     "at most once)", 50},
+    {"seed", KEY_SEED, "N", 0,
+     "Give each item a random state of its own: the same results for the same seed, whatever "
+     "runs it", 50},
+    {"priority", KEY_PRIORITY, "0..7", 0, "Among this client's jobs; 7 goes first", 50},
+    {"require", KEY_REQUIRE, "KEY=VALUE", 0,
+     "Run on workers with this label only; may be repeated", 50},
+    {"unordered", KEY_UNORDERED, NULL, 0, "Print results as they finish", 50},
+    {"quiet", KEY_QUIET, NULL, 0, "No progress bar", 50},
+    {0}};
+
+const struct argp job_argp = {job_entries, parse_job, NULL, NULL, NULL, NULL, NULL};
+
+void parse_options(const struct argp *argp, int argc, char **argv, void *input)
+{
+    /* In order: what follows FUNC is items, also when it looks like an option (-5). */
+    argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, input);
+}
+
+peach_t *connect_fleet(const connect_options_t *options, int *code)
+{
+    peach_error_t error;
+    int timeout_ms = options->timeout_ms >= 0 && options->timeout_ms < CONNECT_MS
+                         ? options->timeout_ms
+                         : CONNECT_MS;
+    peach_t *fleet = peach_connect(options->endpoints, timeout_ms, &error);
+    if (!fleet) {
+        complain("%s", error.message);
+        *code = exit_code_of(error.status);
+    }
+    return fleet;
+}

@@ -1,0 +1,206 @@
+/* libpeach: a function, a list, every worker of a fleet; results in order.
+
+       peach_t *p = peach_connect(NULL, 3000, NULL);
+       peach_value_t *items = peach_value_range(0, 9);
+       peach_job_t *job = peach_map(p, "fnc", &items, NULL);
+       peach_result_t r;
+       while (peach_job_next(job, &r, -1) == 0) {
+           if (r.value) ...  else ... r.failure->message ...
+           peach_result_clear(&r);
+       }
+       peach_job_destroy(&job);
+       peach_close(&p);
+
+   Threads: a peach_t and its jobs belong to one thread at a time; a program with
+   several threads opens one peach_t in each, or locks. The library has no threads
+   of its own except ZeroMQ's I/O thread, no signal handlers and no global state.
+
+   Nothing is sent or received but inside these functions: a program that does
+   other work between two calls loses no result, but feeds its job no further.
+
+   The broker may go away and come back, or another one of the list may take its
+   place: what is unfinished is submitted again, every item ends exactly once here.
+
+   Times are in milliseconds; a negative timeout waits for ever, 0 does not wait.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_PEACH_H
+#define PEACH_PEACH_H
+
+#include <peach/status.h>
+#include <peach/value.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct peach peach_t;
+typedef struct peach_job peach_job_t;
+
+/* ---- connecting ---- */
+
+typedef struct {
+    int status;        /* a peach_status */
+    char message[1024]; /* a sentence for the user */
+} peach_error_t;
+
+/* Connects to the first broker of the list that answers ("tcp://a:5001,tcp://b:5001";
+   NULL: $PEACH_BROKER, or tcp://127.0.0.1:5001). NULL when none answers in time or
+   the list is wrong; error (may be NULL) says why. */
+PEACH_EXPORT peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *error);
+
+/* Says goodbye and frees; unfinished work is cancelled. Destroy the jobs first. */
+PEACH_EXPORT void peach_close(peach_t **self_p);
+
+/* The last failure of a call on this handle or its jobs: what, where and what to do.
+   Lent until the next call. */
+PEACH_EXPORT const char *peach_error(const peach_t *self);
+
+/* How long calls go on without a broker before they give up with
+   PEACH_E_NO_BROKER (default 30000). The work is not lost: call again. */
+PEACH_EXPORT void peach_set_patience(peach_t *self, int patience_ms);
+
+/* For event loops: a descriptor that becomes readable when peach_poll has something
+   to do. It signals edges: call peach_poll(self, 0) after it fired and once after
+   each other call, and at least once a second. */
+PEACH_EXPORT int peach_fd(peach_t *self);
+
+/* Sends and receives what there is, waiting up to timeout_ms for something. 0, or
+   PEACH_E_NO_BROKER, PEACH_E_SYSTEM. */
+PEACH_EXPORT int peach_poll(peach_t *self, int timeout_ms);
+
+/* ---- results ---- */
+
+typedef struct {
+    const char *host;
+    uint32_t pid; /* of the executor; 0 when it is not known */
+    const char *cause;
+} peach_attempt_t;
+
+/* Why an item has no value. Strings are never NULL, empty where there is nothing. */
+typedef struct {
+    int status;            /* PEACH_E_RAISED, PEACH_E_DIED, PEACH_E_NO_FUNCTION, ... */
+    const char *type;      /* the exception's type */
+    const char *message;
+    const char *traceback; /* remote */
+    const char *host;
+    uint32_t pid;          /* of the executor; 0 when it ran nowhere */
+    size_t attempt_count;  /* lost attempts, oldest first */
+    const peach_attempt_t *attempts;
+} peach_failure_t;
+
+typedef struct {
+    uint64_t item;                  /* its number in the job, from 0 */
+    peach_value_t *value;           /* the caller's; NULL when it failed */
+    const peach_failure_t *failure; /* NULL when it did not; lives until clear */
+} peach_result_t;
+
+/* Frees what a result holds; take value before by setting it to NULL. */
+PEACH_EXPORT void peach_result_clear(peach_result_t *result);
+
+/* ---- jobs ---- */
+
+typedef struct {
+    uint64_t items;    /* that are known of; of a generator, so far */
+    bool items_final;  /* no more will be known of */
+    uint64_t done;     /* that ended with a value */
+    uint64_t failed;   /* and with a failure */
+    uint32_t slots;    /* slots in the fleet; 0: nobody is there to run it */
+} peach_progress_t;
+
+typedef struct {
+    bool spread;          /* an item is a list of arguments, not the one argument */
+    bool unordered;       /* give results as they finish */
+    uint32_t chunk;       /* items a task; 0: chosen by their time */
+    uint32_t priority;    /* among this client's jobs: 0 to 7, 7 goes first */
+    int retries;          /* of an item whose executor or worker was lost; 0: at most once */
+    bool seeded;          /* give each item a random state of its own, the same for the */
+    uint64_t seed;        /* same seed whatever runs it */
+    const char *const *require; /* labels a worker must have, KEY=VALUE, lent for the call */
+    size_t require_count;
+    size_t buffer_bytes;  /* results held for a reader that is slow; 0: 64 MiB */
+    /* Called from inside the library's calls when the numbers changed, at most every
+       100 ms and at the end. */
+    void (*progress)(void *arg, const peach_progress_t *progress);
+    void *progress_arg;
+} peach_job_options_t;
+
+/* retries 2, all else 0. */
+PEACH_EXPORT extern const peach_job_options_t peach_job_defaults;
+
+/* Runs function over the items: a list, or an array (its elements along the first
+   dimension). Takes *items_p, also when it fails. options may be NULL. NULL with
+   peach_error set: PEACH_E_ARGUMENT, PEACH_E_MEMORY. Nothing waits here. */
+PEACH_EXPORT peach_job_t *peach_map(peach_t *self, const char *function, peach_value_t **items_p,
+                                    const peach_job_options_t *options);
+
+/* The same over items that are made when they are wanted: next returns the next
+   item, which is taken, or NULL at the end (*status 0) or to stop with an error
+   (*status negative: what was submitted still ends, then peach_job_next returns
+   that status). Memory does not grow with the number of items. */
+typedef peach_value_t *(*peach_items_fn)(void *arg, int *status);
+PEACH_EXPORT peach_job_t *peach_map_from(peach_t *self, const char *function, peach_items_fn next,
+                                         void *arg, const peach_job_options_t *options);
+
+/* Submits one call with a list of arguments; its one result is item 0. Takes
+   *args_p. options->spread is set. */
+PEACH_EXPORT peach_job_t *peach_submit(peach_t *self, const char *function,
+                                       peach_value_t **args_p,
+                                       const peach_job_options_t *options);
+
+/* The next result, in the order of the items or, with unordered, as they finish. 0;
+   PEACH_END after the last; PEACH_E_TIMEOUT; PEACH_E_NO_BROKER; PEACH_E_LIMIT when an
+   item is larger than the broker takes (the others still end). */
+PEACH_EXPORT int peach_job_next(peach_job_t *job, peach_result_t *result, int timeout_ms);
+
+/* Waits until every item has ended, keeping all results. 0, PEACH_E_TIMEOUT,
+   PEACH_E_NO_BROKER. */
+PEACH_EXPORT int peach_job_wait(peach_job_t *job, int timeout_ms);
+
+PEACH_EXPORT void peach_job_progress(const peach_job_t *job, peach_progress_t *progress);
+
+/* Submitted items that have not ended end with PEACH_E_CANCELLED: queued ones at once,
+   running ones are interrupted; what was not submitted yet is dropped. Go on reading
+   until PEACH_END. */
+PEACH_EXPORT int peach_job_cancel(peach_job_t *job);
+
+/* Cancels what is unfinished and frees. *job_p may be NULL. */
+PEACH_EXPORT void peach_job_destroy(peach_job_t **job_p);
+
+/* One call and its result: submit, wait, destroy. Takes *args_p. 0 with *value_p the
+   caller's; otherwise a negative status, and peach_error has the remote message
+   and, behind it, the traceback. */
+PEACH_EXPORT int peach_call(peach_t *self, const char *function, peach_value_t **args_p,
+                            int timeout_ms, peach_value_t **value_p);
+
+/* ---- the fleet ---- */
+
+/* mproc.init: loads the preloads (Python files, module:NAME, .so plugins) on all
+   workers that there are and that will come, starts workers on this host until the
+   fleet has slots slots (none when it has them), and returns when all of them are
+   ready. 0; PEACH_E_PRELOAD when one failed (peach_error has its traceback);
+   PEACH_E_TIMEOUT; PEACH_E_ARGUMENT when a preload cannot be read; PEACH_E_SYSTEM
+   when a worker cannot be started. started_p (may be NULL) gets the slots started.
+   The workers outlive the caller and end a minute after their broker. */
+PEACH_EXPORT int peach_init(peach_t *self, unsigned slots, const char *const *preloads,
+                            size_t count, int timeout_ms, unsigned *started_p);
+
+/* What goes on: a map with the broker's counts and the lists workers, functions and
+   clients (see peach status --json). */
+PEACH_EXPORT int peach_view(peach_t *self, int timeout_ms, peach_value_t **view_p);
+
+/* Workers that finish what they have, get nothing more and exit: the one whose id
+   begins with worker, those on host, or all; or the broker itself. */
+typedef struct {
+    const char *worker, *host; /* may be NULL */
+    bool all, broker;
+} peach_drain_t;
+PEACH_EXPORT int peach_drain(peach_t *self, const peach_drain_t *what, int timeout_ms,
+                             unsigned *workers_p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,356 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "session.h"
+
+#include "version.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { HELLO_MS = 500, BEAT_MS = 1000, SILENCE_MS = 5000, DEFAULT_PATIENCE_MS = 30000 };
+
+uint64_t session_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t session_deadline(int timeout_ms)
+{
+    return timeout_ms < 0 ? UINT64_MAX : session_clock_ms() + (uint64_t)timeout_ms;
+}
+
+int session_left(uint64_t deadline, uint64_t now_ms)
+{
+    if (deadline == UINT64_MAX) return 100000;
+    return now_ms >= deadline ? 0 : (int)(deadline - now_ms < 100000 ? deadline - now_ms : 100000);
+}
+
+int session_fail(peach_t *self, int status, const char *format, ...)
+{
+    char *text = NULL;
+    va_list args;
+    va_start(args, format);
+    int n = vasprintf(&text, format, args);
+    va_end(args);
+    free(self->error);
+    self->error = n < 0 ? NULL : text;
+    return status;
+}
+
+const char *peach_error(const peach_t *self) { return self->error ? self->error : ""; }
+
+/* ---- the socket ---- */
+
+static int open_socket(peach_t *self)
+{
+    const int immediate = 1, linger = 200, beat_ms = BEAT_MS, patience_ms = SILENCE_MS;
+    const int soon_ms = 50, late_ms = 1000, queue = 1000;
+    const char *endpoint = self->endpoints.text[self->endpoint];
+    const int ipv6 = strchr(endpoint, '[') != NULL;
+    if (self->socket) zmq_close(self->socket);
+    self->socket = zmq_socket(self->context, ZMQ_DEALER);
+    if (!self->socket) return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
+    zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
+    zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
+    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &patience_ms, sizeof patience_ms);
+    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &soon_ms, sizeof soon_ms);
+    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
+    zmq_setsockopt(self->socket, ZMQ_SNDHWM, &queue, sizeof queue);
+    zmq_setsockopt(self->socket, ZMQ_RCVHWM, &queue, sizeof queue);
+    zmq_setsockopt(self->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    self->welcomed = false;
+    self->hello_ms = 0;
+    self->opened_ms = self->now_ms = session_clock_ms();
+    if (zmq_connect(self->socket, endpoint) != 0)
+        return session_fail(self, PEACH_E_ARGUMENT, "cannot connect to '%s': %s", endpoint,
+                            zmq_strerror(errno));
+    return 0;
+}
+
+static void say_hello(peach_t *self)
+{
+    char host[WIRE_MAX_NAME + 1] = "";
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Hello hello = PEACH__HELLO__INIT;
+    gethostname(host, sizeof host - 1);
+    hello.version = WIRE_VERSION;
+    hello.role = PEACH__ROLE__ROLE_CLIENT;
+    hello.session = (ProtobufCBinaryData){sizeof self->session, self->session};
+    hello.host = host;
+    hello.pid = (uint32_t)getpid();
+    hello.software = "libpeach " PEACH_VERSION;
+    envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
+    envelope.hello = &hello;
+    if (wire_send(self->socket, NULL, &envelope, NULL) == 0) self->hello_ms = self->now_ms;
+}
+
+int session_send(peach_t *self, const Peach__Envelope *envelope, const wire_frames_t *frames)
+{
+    session_flush(self);
+    int rc = wire_send(self->socket, NULL, envelope, frames);
+    return rc ? session_fail(self, rc, "the broker does not take messages: %s",
+                             peach_status_text(rc))
+              : 0;
+}
+
+void session_flush(peach_t *self)
+{
+    if (!self->welcomed || self->batch.elements == 0) return;
+    int rc = wire_batch_send(self->socket, NULL, PEACH__ENVELOPE__BODY_SUBMIT, &self->batch);
+    if (rc) return;
+    wire_batch_clear(&self->batch);
+    self->batch_serial++;
+    self->batch_jobs = 0;
+}
+
+/* ---- what the broker says ---- */
+
+static void take_credit(peach_t *self, const Peach__Credit *credit)
+{
+    self->window_tasks = credit->window_tasks;
+    self->window_bytes = credit->window_bytes;
+    self->slots = credit->slots;
+}
+
+static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
+{
+    if (welcome->version != WIRE_VERSION || !welcome->credit) return;
+    self->max_payload_bytes = welcome->max_payload_bytes;
+    take_credit(self, welcome->credit);
+    self->welcomed = true;
+    wire_batch_clear(&self->batch);
+    self->batch_serial++;
+    self->batch_jobs = 0;
+    jobs_resubmit(self);
+}
+
+/* The broker is going, or gone: the next one of the list, or this one again. */
+static void move_on(peach_t *self)
+{
+    self->endpoint = (self->endpoint + 1) % self->endpoints.count;
+    open_socket(self);
+}
+
+static void on_error(peach_t *self, const Peach__Error *error)
+{
+    if (error->status == PEACH_E_NO_SESSION) {
+        self->welcomed = false;
+        self->hello_ms = 0;
+    } else if (error->status == PEACH_E_VERSION) {
+        self->refused = error->status;
+        session_fail(self, error->status, "%s", error->message);
+    } else if (error->status == PEACH_E_REFUSED && self->endpoints.count > 1) {
+        move_on(self);
+    } else {
+        if (error->status == PEACH_E_REFUSED) self->refused = error->status;
+        session_fail(self, error->status, "%s", error->message);
+    }
+}
+
+/* Whether the message answers the pending request. */
+static bool answers(const peach_t *self, const Peach__Envelope *e)
+{
+    uint64_t id = self->request.id;
+    switch (e->body_case) {
+    case PEACH__ENVELOPE__BODY_PRELOAD_REPLY: return e->preload_reply->request == id;
+    case PEACH__ENVELOPE__BODY_STATUS: return e->status->request == id;
+    case PEACH__ENVELOPE__BODY_DRAIN_REPLY: return e->drain_reply->request == id;
+    default: return false;
+    }
+}
+
+static void on_message(peach_t *self, wire_message_t **message_p)
+{
+    const Peach__Envelope *e = wire_envelope(*message_p);
+    switch (e->body_case) {
+    case PEACH__ENVELOPE__BODY_WELCOME: on_welcome(self, e->welcome); break;
+    case PEACH__ENVELOPE__BODY_RESULTS: jobs_results(self, *message_p); break;
+    case PEACH__ENVELOPE__BODY_CREDIT: take_credit(self, e->credit); break;
+    case PEACH__ENVELOPE__BODY_ERROR: on_error(self, e->error); break;
+    case PEACH__ENVELOPE__BODY_GOODBYE: move_on(self); break;
+    default:
+        if (self->request.id && !self->request.answer && answers(self, e)) {
+            self->request.answer = *message_p;
+            *message_p = NULL;
+        }
+    }
+}
+
+static int receive(peach_t *self)
+{
+    enum { MESSAGES_A_TURN = 256 };
+    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+        wire_message_t *message;
+        const char *why;
+        int rc = wire_receive(self->socket, NULL, &message, &why);
+        if (rc == PEACH_E_TIMEOUT) return 0;
+        if (rc == PEACH_E_SYSTEM) return session_fail(self, rc, "%s", zmq_strerror(errno));
+        self->heard_ms = self->now_ms;
+        if (rc) continue; /* not for us to judge: what is missing is asked for again */
+        on_message(self, &message);
+        wire_message_destroy(&message);
+    }
+    return 0;
+}
+
+/* ---- turns ---- */
+
+static void keep_time(peach_t *self)
+{
+    if (!self->welcomed) {
+        if (self->hello_ms == 0 || self->now_ms - self->hello_ms >= HELLO_MS) say_hello(self);
+        if (self->endpoints.count > 1 && self->now_ms - self->opened_ms > 1000) move_on(self);
+        return;
+    }
+    if (self->now_ms - self->heard_ms > SILENCE_MS && self->now_ms - self->opened_ms > SILENCE_MS) {
+        move_on(self); /* half-open, or the broker hangs */
+    } else if (self->now_ms - self->beat_ms >= BEAT_MS) {
+        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+        Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
+        envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;
+        envelope.heartbeat = &heartbeat;
+        self->beat_ms = self->now_ms;
+        wire_send(self->socket, NULL, &envelope, NULL);
+    }
+}
+
+int session_turn(peach_t *self, int timeout_ms)
+{
+    /* Short enough to say Hello soon, and to notice a broker that came back. */
+    int longest = self->welcomed ? 200 : 20;
+    if (self->batch.elements > 0) longest = 2;
+    zmq_pollitem_t item = {self->socket, 0, ZMQ_POLLIN, 0};
+    if (zmq_poll(&item, 1, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
+        return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
+    self->now_ms = session_clock_ms();
+    int rc = receive(self);
+    if (rc) return rc;
+    if (self->refused) return self->refused;
+    keep_time(self);
+    jobs_feed(self);
+    session_flush(self);
+    if (self->now_ms - self->heard_ms > (uint64_t)self->patience_ms)
+        return session_fail(self, PEACH_E_NO_BROKER, "no broker at %s for %d s",
+                            self->endpoints.text[self->endpoint], self->patience_ms / 1000);
+    return 0;
+}
+
+int session_ask(peach_t *self, const Peach__Envelope *envelope, const wire_frames_t *frames,
+                int timeout_ms)
+{
+    uint64_t deadline = session_deadline(timeout_ms);
+    int rc = self->welcomed ? session_send(self, envelope, frames) : PEACH_E_NO_BROKER;
+    while (rc == 0 && !self->request.answer) {
+        int left = session_left(deadline, session_clock_ms());
+        if (left == 0)
+            rc = session_fail(self, PEACH_E_TIMEOUT, "no answer within %d ms", timeout_ms);
+        else
+            rc = session_turn(self, left);
+    }
+    self->request.id = 0;
+    return rc;
+}
+
+int peach_poll(peach_t *self, int timeout_ms)
+{
+    if (timeout_ms < 0) timeout_ms = 100000;
+    return session_turn(self, timeout_ms);
+}
+
+int peach_fd(peach_t *self)
+{
+    int fd = -1;
+    size_t size = sizeof fd;
+    zmq_getsockopt(self->socket, ZMQ_FD, &fd, &size);
+    return fd;
+}
+
+void peach_set_patience(peach_t *self, int patience_ms) { self->patience_ms = patience_ms; }
+
+/* ---- life ---- */
+
+static int greet(peach_t *self, int timeout_ms)
+{
+    uint64_t deadline = session_deadline(timeout_ms);
+    int rc = 0;
+    while (rc == 0 && !self->welcomed && (self->now_ms < deadline))
+        rc = session_turn(self, session_left(deadline, self->now_ms));
+    if (rc == 0 && !self->welcomed)
+        rc = session_fail(self, PEACH_E_NO_BROKER,
+                          "no broker answered at %s%s within %.1f s: start one with peach broker, "
+                          "or name another with --connect or PEACH_BROKER",
+                          self->endpoints.text[0], self->endpoints.count > 1 ? " (and others)" : "",
+                          timeout_ms / 1000.0);
+    return rc;
+}
+
+static void tell(peach_error_t *error, int status, const char *message)
+{
+    if (!error) return;
+    error->status = status;
+    snprintf(error->message, sizeof error->message, "%s", message);
+}
+
+peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *error)
+{
+    char text[512];
+    if (!endpoints) endpoints = getenv("PEACH_BROKER");
+    if (!endpoints || !*endpoints) endpoints = WIRE_DEFAULT_ENDPOINT;
+    tell(error, PEACH_E_MEMORY, peach_status_text(PEACH_E_MEMORY));
+    peach_t *self = sodium_init() < 0 ? NULL : calloc(1, sizeof *self);
+    if (!self) return NULL;
+    list_init(&self->jobs);
+    self->patience_ms = DEFAULT_PATIENCE_MS;
+    self->heard_ms = session_clock_ms();
+    self->slots = 1;
+    table_seed_t seed;
+    randombytes_buf(&seed, sizeof seed);
+    randombytes_buf(self->session, sizeof self->session);
+    int rc = endpoints_parse(&self->endpoints, endpoints, text, sizeof text);
+    if (rc) {
+        session_fail(self, rc, "%s", text);
+    } else if (!(self->context = zmq_ctx_new()) || !(self->tasks = table_new(&seed))) {
+        rc = session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+    } else {
+        rc = open_socket(self);
+        if (rc == 0) rc = greet(self, timeout_ms);
+    }
+    if (rc == 0) return self;
+    tell(error, rc, peach_error(self));
+    peach_close(&self);
+    return NULL;
+}
+
+void peach_close(peach_t **self_p)
+{
+    peach_t *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    while (!list_empty(&self->jobs)) {
+        peach_job_t *job = (peach_job_t *)list_first(&self->jobs); /* its first member */
+        peach_job_destroy(&job);
+    }
+    if (self->welcomed) {
+        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+        Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
+        envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
+        envelope.goodbye = &goodbye;
+        wire_send(self->socket, NULL, &envelope, NULL);
+    }
+    wire_batch_free(&self->batch);
+    wire_message_destroy(&self->request.answer);
+    table_destroy(&self->tasks);
+    if (self->socket) zmq_close(self->socket);
+    if (self->context) zmq_ctx_term(self->context);
+    free(self->error);
+    free(self);
+}

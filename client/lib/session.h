@@ -1,0 +1,85 @@
+/* A client's session with a broker, and what hangs on it: the socket, requests,
+   and the jobs with their tasks. Inside of libpeach.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_SESSION_H
+#define PEACH_SESSION_H
+
+#include "endpoint.h"
+#include "list.h"
+#include "ranges.h"
+#include "table.h"
+#include "wire.h"
+#include <peach/peach.h>
+
+#include <stdarg.h>
+
+/* A question to the broker and its answer. */
+typedef struct {
+    uint64_t id;
+    wire_message_t *answer;
+} request_t;
+
+struct peach {
+    endpoints_t endpoints;
+    size_t endpoint; /* the one in use */
+    void *context, *socket;
+    uint8_t session[WIRE_SESSION_BYTES];
+    bool welcomed;
+    uint64_t now_ms, hello_ms, beat_ms, heard_ms; /* heard_ms: from a broker, of anything */
+    uint64_t opened_ms;  /* when the socket was opened */
+    int patience_ms;
+    uint64_t max_payload_bytes;
+    uint32_t window_tasks, slots;
+    uint64_t window_bytes;
+    int refused;         /* a status: the broker does not want us, and will not */
+    bool busy;           /* inside a callback */
+    list_t jobs;
+    uint64_t last_job, last_number, last_request;
+    table_t *tasks;      /* number -> task_t, of all jobs */
+    uint64_t flying_tasks, flying_bytes;
+    uint64_t unsent;     /* flying tasks that are in no batch */
+    wire_batch_t batch;  /* Submit */
+    uint64_t batch_serial; /* changes when the batch is emptied */
+    uint32_t batch_jobs;
+    request_t request;
+    char *error;
+};
+
+/* Sets the message of peach_error and returns status. */
+int session_fail(peach_t *self, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Sends and receives, waiting up to timeout_ms for something to come; reconnects
+   when it is time. */
+int session_turn(peach_t *self, int timeout_ms);
+
+/* Sends an envelope now. 0 or a negative status. */
+int session_send(peach_t *self, const Peach__Envelope *envelope, const wire_frames_t *frames);
+
+/* Sends what the batch has, as far as ZeroMQ takes it. */
+void session_flush(peach_t *self);
+
+/* Sends a question (with self->request.id in it) and waits for the answer; on 0 it is
+   in self->request.answer, the caller's. */
+int session_ask(peach_t *self, const Peach__Envelope *envelope, const wire_frames_t *frames,
+                int timeout_ms);
+
+uint64_t session_clock_ms(void);
+
+/* A point in time to wait for, from a timeout; and what is left of it for a turn. */
+uint64_t session_deadline(int timeout_ms);
+int session_left(uint64_t deadline, uint64_t now_ms);
+
+/* ---- job.c ---- */
+
+/* Cuts and submits as much as credit and buffers allow. */
+void jobs_feed(peach_t *self);
+void jobs_results(peach_t *self, wire_message_t *message);
+
+/* A new session with a broker: what is unfinished is submitted again. */
+void jobs_resubmit(peach_t *self);
+
+#endif

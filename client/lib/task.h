@@ -1,0 +1,65 @@
+/* A task at its client: the items that were submitted together, and what came back
+   for them. Inside of libpeach.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_TASK_H
+#define PEACH_TASK_H
+
+#include "session.h"
+
+/* A failure with everything it points to. */
+typedef struct {
+    peach_failure_t failure;
+    Peach__Failure *message;
+    peach_attempt_t *attempts;
+    size_t uses;
+} told_t;
+
+/* What came back for some consecutive items: values, or one failure of all. */
+typedef struct {
+    uint32_t first, count; /* in the task */
+    payload_t *payload;    /* NULL once decoded */
+    peach_value_t *items;
+    told_t *told;
+    size_t bytes;          /* that it takes while it is kept */
+} piece_t;
+
+typedef struct {
+    node_t node; /* in its job, in the order of the items */
+    peach_job_t *job;
+    uint64_t number, first_item;
+    uint32_t items;
+    payload_t *payload; /* for submitting again; NULL when all items have ended */
+    size_t payload_bytes;
+    ranges_t todo;      /* items that have not ended */
+    piece_t *pieces;    /* sorted by first */
+    size_t piece_count, piece_capacity;
+    bool unordered;     /* the reader takes pieces as they come */
+    bool unsent;        /* it waits for room in a batch */
+    size_t bytes;       /* of all pieces that are kept */
+    uint32_t given;     /* items that the reader has */
+    size_t next_piece;  /* where the reader is: this piece, so many items into it */
+    uint32_t read_in_piece;
+} task_t;
+
+/* Takes *payload_p. NULL when memory is out. */
+task_t *task_new(peach_job_t *job, uint64_t number, uint64_t first_item, uint32_t items,
+                 payload_t **payload_p, bool unordered);
+void task_destroy(task_t **self_p);
+
+/* Takes the values of items, or a failure, if they are still to end; already ended
+   ones are left out. The items that ended now. */
+uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment);
+uint32_t task_take_failure(task_t *self, const Peach__Failure *failure);
+
+/* Whether the next item that the reader wants is there. Unordered: any item. */
+bool task_readable(const task_t *self);
+
+/* Gives the reader its next item. 0 or a negative status. */
+int task_read(task_t *self, peach_result_t *result);
+
+bool task_all_read(const task_t *self);
+
+#endif

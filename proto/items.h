@@ -1,0 +1,28 @@
+/* The items of a task as one value: a list has its elements, an array its
+   elements along the first dimension (numbers when it has one dimension). So a
+   million numbers travel as one block.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_ITEMS_H
+#define PEACH_ITEMS_H
+
+#include <peach/value.h>
+
+/* Whether the value can be the items of a task. */
+bool items_valid(const peach_value_t *items);
+
+/* Item i as a value of its own. Out of a list it is moved, not copied: an item can
+   be taken once. NULL when memory is out. */
+peach_value_t *items_take(peach_value_t *items, size_t i);
+
+/* The encoding of items first..first+count-1 as items again; see
+   peach_value_pack. */
+int items_pack(const peach_value_t *items, size_t first, size_t count, void **bytes, size_t *size);
+
+/* The encoding of these values as items: an array when all are ints or all are
+   doubles, a list otherwise. */
+int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, size_t *size);
+
+#endif

@@ -1,0 +1,47 @@
+/* The tree behind peach_value_t, shared by value.c (building and reading),
+   value_codec.c (the protocol's form) and value_json.c. Nobody else includes it.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_VALUE_TREE_H
+#define PEACH_VALUE_TREE_H
+
+#include <peach/value.h>
+
+struct peach_value {
+    peach_kind_t kind;
+    union {
+        bool truth;
+        int64_t integer;
+        double real;
+        struct { /* string and bytes; a NUL stands behind the last byte */
+            char *bytes;
+            size_t size;
+        } text;
+        struct { /* list and map; keys is NULL for a list */
+            peach_value_t **values;
+            char **keys;
+            size_t count, capacity;
+        } sequence;
+        struct {
+            peach_dtype_t dtype;
+            size_t ndim;
+            uint64_t *shape;
+            void *data;
+            size_t size; /* bytes of data */
+        } array;
+    };
+};
+
+/* Bytes that an array of this dtype and shape has; false when dtype or ndim is
+   not valid or the product overflows. */
+bool peach_array_size(peach_dtype_t dtype, size_t ndim, const uint64_t *shape, size_t *size);
+
+/* Appends to a map without looking for the key (the caller did), taking the value. */
+int peach_map_append(peach_value_t *self, const char *key, size_t key_size,
+                     peach_value_t **element_p);
+
+bool peach_utf8_valid(const char *text, size_t size);
+
+#endif

@@ -1,0 +1,352 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "wire.h"
+
+#include "value_tree.h"
+#include "wire_check.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- an arena for what protobuf-c allocates while it unpacks: one envelope is
+   thousands of small blocks with one lifetime ---- */
+
+enum { ARENA_BLOCK = 16 << 10 };
+/* An envelope of WIRE_MAX_ENVELOPE cannot legally need more than this; an
+   illegal one (millions of empty submessages) fails here. */
+static const size_t arena_limit = (size_t)WIRE_MAX_ENVELOPE * 8;
+
+typedef struct block {
+    struct block *next;
+    size_t used, size;
+    max_align_t memory[];
+} block_t;
+
+typedef struct {
+    block_t *blocks;
+    size_t total;
+} arena_t;
+
+static void *arena_alloc(void *data, size_t size)
+{
+    arena_t *arena = data;
+    size = (size + sizeof(max_align_t) - 1) & ~(sizeof(max_align_t) - 1);
+    block_t *block = arena->blocks;
+    if (!block || block->size - block->used < size) {
+        size_t room = size > ARENA_BLOCK ? size : ARENA_BLOCK;
+        if (arena->total + room > arena_limit) return NULL;
+        block = malloc(sizeof *block + room);
+        if (!block) return NULL;
+        *block = (block_t){arena->blocks, 0, room};
+        arena->blocks = block;
+        arena->total += room;
+    }
+    void *memory = (char *)block->memory + block->used;
+    block->used += size;
+    return memory;
+}
+
+static void arena_free(void *data, void *memory)
+{
+    (void)data;
+    (void)memory;
+}
+
+static void arena_clear(arena_t *arena)
+{
+    for (block_t *next; arena->blocks; arena->blocks = next) {
+        next = arena->blocks->next;
+        free(arena->blocks);
+    }
+}
+
+/* ---- receiving ---- */
+
+struct wire_message {
+    arena_t arena;
+    Peach__Envelope *envelope;
+    payload_t **payloads; /* of the frames; NULL entries were an error */
+    size_t count;
+};
+
+static int take_frames(wire_message_t *self, zmq_msg_t *frames, size_t count)
+{
+    if (count == 0) return 0;
+    self->payloads = calloc(count, sizeof *self->payloads);
+    if (!self->payloads) return PEACH_E_MEMORY;
+    for (; self->count < count; self->count++) {
+        payload_t *payload = payload_new_frame(&frames[self->count]);
+        if (!payload) return PEACH_E_MEMORY;
+        self->payloads[self->count] = payload;
+    }
+    return 0;
+}
+
+int wire_decode(const void *envelope, size_t size, zmq_msg_t *frames, size_t frame_count,
+                wire_message_t **message_p, const char **why)
+{
+    assert(message_p && why);
+    *message_p = NULL;
+    *why = "the envelope is larger than the limit";
+    if (size > WIRE_MAX_ENVELOPE) return PEACH_E_LIMIT;
+    *why = "too many frames";
+    if (frame_count > WIRE_MAX_FRAMES) return PEACH_E_LIMIT;
+    *why = "out of memory";
+    wire_message_t *self = calloc(1, sizeof *self);
+    if (!self) return PEACH_E_MEMORY;
+    ProtobufCAllocator allocator = {arena_alloc, arena_free, &self->arena};
+    self->envelope = peach__envelope__unpack(&allocator, size, envelope);
+    int rc = PEACH_E_PROTOCOL;
+    if (!self->envelope)
+        *why = "the first frame is no peach envelope";
+    else if ((rc = wire_check(self->envelope, frame_count, why)) == 0)
+        rc = take_frames(self, frames, frame_count);
+    if (rc)
+        wire_message_destroy(&self);
+    *message_p = self;
+    return rc;
+}
+
+static int receive_frame(void *socket, zmq_msg_t *frame)
+{
+    int rc;
+    do rc = zmq_msg_recv(frame, socket, ZMQ_DONTWAIT);
+    while (rc < 0 && errno == EINTR);
+    if (rc >= 0) return 0;
+    return errno == EAGAIN ? PEACH_E_TIMEOUT : PEACH_E_SYSTEM;
+}
+
+int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, const char **why)
+{
+    *message_p = NULL;
+    *why = "";
+    if (route) {
+        int rc = receive_frame(socket, route);
+        if (rc) return rc;
+        if (!zmq_msg_more(route)) {
+            *why = "the message is empty";
+            return PEACH_E_PROTOCOL;
+        }
+    }
+    zmq_msg_t envelope, *frames = NULL;
+    size_t count = 0, capacity = 0;
+    zmq_msg_init(&envelope);
+    int rc = receive_frame(socket, &envelope);
+    bool more = rc == 0 && zmq_msg_more(&envelope);
+    bool dropped = false;
+    while (more) {
+        zmq_msg_t frame;
+        zmq_msg_init(&frame);
+        if ((rc = receive_frame(socket, &frame)) != 0) break;
+        more = zmq_msg_more(&frame);
+        if (count == capacity && count <= WIRE_MAX_FRAMES) {
+            zmq_msg_t *grown = realloc(frames, (capacity = capacity * 2 + 4) * sizeof *frames);
+            if (grown) frames = grown;
+            else capacity = count;
+        }
+        if (count < capacity) {
+            zmq_msg_init(&frames[count]);
+            zmq_msg_move(&frames[count++], &frame);
+        } else {
+            dropped = true;
+        }
+        zmq_msg_close(&frame);
+    }
+    if (rc == 0 && dropped) {
+        *why = "too many frames";
+        rc = PEACH_E_LIMIT;
+    } else if (rc == 0) {
+        rc = wire_decode(zmq_msg_data(&envelope), zmq_msg_size(&envelope), frames, count,
+                         message_p, why);
+    }
+    for (size_t i = 0; i < count; i++) zmq_msg_close(&frames[i]);
+    free(frames);
+    zmq_msg_close(&envelope);
+    return rc;
+}
+
+const Peach__Envelope *wire_envelope(const wire_message_t *self) { return self->envelope; }
+
+payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field)
+{
+    if (field && field->frame) return payload_ref(self->payloads[field->frame - 1]);
+    return field ? payload_new(field->inline_.data, field->inline_.len) : payload_new(NULL, 0);
+}
+
+void wire_message_destroy(wire_message_t **self_p)
+{
+    wire_message_t *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    for (size_t i = 0; i < self->count; i++) payload_unref(&self->payloads[i]);
+    free(self->payloads);
+    arena_clear(&self->arena);
+    free(self);
+}
+
+/* ---- sending ---- */
+
+int wire_attach(wire_frames_t *frames, payload_t *payload, Peach__Payload *field)
+{
+    peach__payload__init(field);
+    size_t size = payload_size(payload);
+    if (size <= WIRE_INLINE_BYTES) {
+        field->inline_.data = (uint8_t *)payload_bytes(payload);
+        field->inline_.len = size;
+        return 0;
+    }
+    if (frames->count == WIRE_MAX_FRAMES) return PEACH_E_LIMIT;
+    if (frames->count == frames->capacity) {
+        size_t capacity = frames->capacity ? frames->capacity * 2 : 8;
+        payload_t **grown = realloc(frames->payloads, capacity * sizeof *grown);
+        if (!grown) return PEACH_E_MEMORY;
+        frames->payloads = grown;
+        frames->capacity = capacity;
+    }
+    frames->payloads[frames->count++] = payload_ref(payload);
+    field->frame = (uint32_t)frames->count;
+    return 0;
+}
+
+void wire_frames_clear(wire_frames_t *frames)
+{
+    for (size_t i = 0; i < frames->count; i++) payload_unref(&frames->payloads[i]);
+    free(frames->payloads);
+    *frames = (wire_frames_t){0};
+}
+
+static int send_frame(void *socket, zmq_msg_t *frame, bool more)
+{
+    int rc;
+    do rc = zmq_msg_send(frame, socket, ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0));
+    while (rc < 0 && errno == EINTR);
+    if (rc >= 0) return 0;
+    int status = errno == EAGAIN         ? PEACH_E_TIMEOUT
+                 : errno == EHOSTUNREACH ? PEACH_E_LOST
+                                         : PEACH_E_SYSTEM;
+    zmq_msg_close(frame);
+    return status;
+}
+
+/* Sends the message whose first frame is ready; takes first. */
+static int send_message(void *socket, zmq_msg_t *route, zmq_msg_t *first,
+                        const wire_frames_t *frames)
+{
+    if (route) {
+        zmq_msg_t head;
+        zmq_msg_init(&head);
+        zmq_msg_copy(&head, route);
+        int rc = send_frame(socket, &head, true);
+        if (rc) {
+            zmq_msg_close(first);
+            return rc;
+        }
+    }
+    /* Once the first frame is accepted ZeroMQ accepts the rest of the message. */
+    size_t count = frames ? frames->count : 0;
+    int rc = send_frame(socket, first, count > 0);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        zmq_msg_t frame;
+        rc = payload_frame(frames->payloads[i], &frame);
+        if (rc == 0) rc = send_frame(socket, &frame, i + 1 < count);
+    }
+    return rc;
+}
+
+int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
+              const wire_frames_t *frames)
+{
+    zmq_msg_t first;
+    if (zmq_msg_init_size(&first, peach__envelope__get_packed_size(envelope)) != 0)
+        return PEACH_E_MEMORY;
+    peach__envelope__pack(envelope, zmq_msg_data(&first));
+    return send_message(socket, route, &first, frames);
+}
+
+/* ---- batches ---- */
+
+static size_t put_head(uint8_t *p, unsigned field, size_t size)
+{
+    size_t n = 0;
+    p[n++] = (uint8_t)(field << 3 | 2);
+    for (; size >= 0x80; size >>= 7) p[n++] = (uint8_t)(size | 0x80);
+    p[n++] = (uint8_t)size;
+    return n;
+}
+
+int wire_batch_add(wire_batch_t *batch, unsigned field, const ProtobufCMessage *element)
+{
+    size_t size = protobuf_c_message_get_packed_size(element);
+    if (batch->capacity - batch->size < size + WIRE_BATCH_HEAD) {
+        size_t capacity = (batch->size + size + WIRE_BATCH_HEAD) * 2;
+        uint8_t *bytes = realloc(batch->bytes, capacity);
+        if (!bytes) return PEACH_E_MEMORY;
+        batch->bytes = bytes;
+        batch->capacity = capacity;
+    }
+    batch->size += put_head(batch->bytes + batch->size, field, size);
+    batch->size += protobuf_c_message_pack(element, batch->bytes + batch->size);
+    batch->elements++;
+    return 0;
+}
+
+bool wire_batch_full(const wire_batch_t *batch)
+{
+    return batch->size >= WIRE_BATCH_BYTES || batch->elements >= WIRE_MAX_BATCH ||
+           batch->frames.count >= WIRE_MAX_FRAMES;
+}
+
+size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)
+{
+    assert(body < 16); /* its tag is one byte */
+    return body ? put_head(head, body, batch->size) : 0;
+}
+
+int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_batch_t *batch)
+{
+    uint8_t head[WIRE_BATCH_HEAD];
+    size_t head_size = wire_batch_head(head, body, batch);
+    zmq_msg_t first;
+    if (zmq_msg_init_size(&first, head_size + batch->size) != 0) return PEACH_E_MEMORY;
+    uint8_t *p = zmq_msg_data(&first);
+    memcpy(p, head, head_size);
+    if (batch->size) memcpy(p + head_size, batch->bytes, batch->size);
+    return send_message(socket, route, &first, &batch->frames);
+}
+
+void wire_batch_clear(wire_batch_t *batch)
+{
+    /* The buffer stays for the next batch unless it grew out of proportion. */
+    wire_frames_clear(&batch->frames);
+    batch->size = batch->elements = 0;
+    if (batch->capacity > 4 * WIRE_BATCH_BYTES) {
+        free(batch->bytes);
+        batch->bytes = NULL;
+        batch->capacity = 0;
+    }
+}
+
+void wire_batch_free(wire_batch_t *batch)
+{
+    wire_frames_clear(&batch->frames);
+    free(batch->bytes);
+    *batch = (wire_batch_t){0};
+}
+
+char *wire_text(const char *text)
+{
+    size_t size = strlen(text);
+    if (size > WIRE_MAX_TEXT) size = WIRE_MAX_TEXT;
+    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) size--; /* cut between characters */
+    char *copy = malloc(size + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, size);
+    copy[size] = 0;
+    bool valid = peach_utf8_valid(copy, size);
+    for (char *c = copy; !valid && *c; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    return copy;
+}

@@ -1,0 +1,116 @@
+/* Messages <-> frames. A message is one Envelope and the payloads it points to;
+   on the wire it is one ZeroMQ frame for the envelope and one for each payload
+   over WIRE_INLINE_BYTES. PROTOCOL.md is the specification.
+
+This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_WIRE_H
+#define PEACH_WIRE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "payload.h"
+#include "peach.pb-c.h"
+#include <peach/status.h>
+
+enum {
+    WIRE_VERSION = 1,
+    WIRE_SESSION_BYTES = 16,
+    WIRE_DIGEST_BYTES = 32,
+    WIRE_INLINE_BYTES = 4096,           /* larger payloads are frames of their own */
+    WIRE_MAX_ENVELOPE = 16 << 20,       /* bytes of the first frame */
+    WIRE_BATCH_BYTES = 1 << 20,         /* a sender's batch is sent at this size */
+    WIRE_MAX_BATCH = 4096,              /* tasks, results, … in one message */
+    WIRE_MAX_FRAMES = WIRE_MAX_BATCH,   /* payload frames in one message */
+    WIRE_MAX_NAME = 255,                /* bytes of a function's, host's, label's name */
+    WIRE_MAX_TEXT = 1 << 20,            /* bytes of a message or traceback */
+    WIRE_MAX_NAMES = 65536,             /* functions, ranges and the like in one message */
+    WIRE_MAX_PRIORITY = 7,
+    WIRE_MAX_ITEMS = 1 << 20,           /* items in one task */
+};
+#define WIRE_DEFAULT_MAX_PAYLOAD ((uint64_t)256 << 20) /* bytes of one payload */
+#define WIRE_DEFAULT_ENDPOINT "tcp://127.0.0.1:5001"
+
+/* ---- receiving ---- */
+
+typedef struct wire_message wire_message_t;
+
+/* Decodes an envelope and takes its payload frames (they are moved out of frames
+   and empty afterwards). Everything that PROTOCOL.md bounds has been checked
+   when this returns 0. Otherwise *message_p is NULL, the result is
+   PEACH_E_PROTOCOL, PEACH_E_LIMIT or PEACH_E_MEMORY, and *why says what is wrong
+   (static storage). */
+int wire_decode(const void *envelope, size_t size, zmq_msg_t *frames, size_t frame_count,
+                wire_message_t **message_p, const char **why);
+
+/* Receives the frames of one message from a socket without blocking and decodes
+   it. PEACH_E_TIMEOUT when none is there; PEACH_E_SYSTEM when the socket fails.
+   route gets the routing id (a ROUTER's first frame), and may be NULL for a
+   DEALER. A message that cannot be decoded was consumed whole. */
+int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, const char **why);
+
+const Peach__Envelope *wire_envelope(const wire_message_t *self);
+
+/* The payload of a field of this message, as a new reference. NULL when memory
+   is out. A field that is absent is an empty payload. */
+payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field);
+
+void wire_message_destroy(wire_message_t **self_p);
+
+/* ---- sending ---- */
+
+/* The payload frames of a message that is being built. */
+typedef struct {
+    payload_t **payloads; /* references of its own */
+    size_t count, capacity;
+} wire_frames_t;
+
+/* Makes *field point to the payload: inline, or as the next frame. The payload
+   must live until the message was sent. PEACH_E_MEMORY, or PEACH_E_LIMIT when
+   the message has WIRE_MAX_FRAMES already. */
+int wire_attach(wire_frames_t *frames, payload_t *payload, Peach__Payload *field);
+void wire_frames_clear(wire_frames_t *frames);
+
+/* Sends without blocking; route (a ROUTER's first frame) may be NULL. 0,
+   PEACH_E_TIMEOUT when the peer's queue is full, PEACH_E_LOST when a ROUTER has
+   no such peer, PEACH_E_MEMORY, PEACH_E_SYSTEM. Nothing was sent unless 0. */
+int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
+              const wire_frames_t *frames);
+
+/* ---- batches: Submit, Assign and Results grow by one element at a time and are
+   packed as they grow, so that nothing of an element has to be kept ---- */
+
+typedef struct {
+    uint8_t *bytes; /* the body of the message so far */
+    size_t size, capacity;
+    size_t elements;
+    wire_frames_t frames;
+} wire_batch_t;
+
+/* Appends a message as an element of repeated field number field. PEACH_E_MEMORY,
+   and the batch is as before. Payloads are attached to batch->frames first. */
+int wire_batch_add(wire_batch_t *batch, unsigned field, const ProtobufCMessage *element);
+
+/* Whether the batch should be sent before more is added. */
+bool wire_batch_full(const wire_batch_t *batch);
+
+/* What stands before the batch's bytes in an envelope with that body; its size. */
+enum { WIRE_BATCH_HEAD = 11 };
+size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch);
+
+/* Sends the batch as the given body of an Envelope; 0 says that its bytes are a
+   packed Envelope already. As wire_send; the batch is
+   unchanged and can be sent again or cleared. */
+int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_batch_t *batch);
+
+/* Empties the batch and keeps its buffer; frees the buffer too. */
+void wire_batch_clear(wire_batch_t *batch);
+void wire_batch_free(wire_batch_t *batch);
+
+/* Text of any origin as valid UTF-8 of at most WIRE_MAX_TEXT bytes, in memory to
+   be freed; NULL when memory is out. */
+char *wire_text(const char *text);
+
+#endif

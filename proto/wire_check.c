@@ -1,0 +1,260 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "wire_check.h"
+
+#include "value_tree.h"
+#include "wire.h"
+
+#include <string.h>
+
+typedef struct {
+    size_t frames;
+    const char *why;
+    int status;
+} check_t;
+
+static bool fail(check_t *c, int status, const char *why)
+{
+    c->status = status;
+    c->why = why;
+    return false;
+}
+
+static bool text_ok(check_t *c, const char *text, size_t limit, const char *why)
+{
+    size_t size = strlen(text);
+    if (size > limit) return fail(c, PEACH_E_LIMIT, why);
+    return peach_utf8_valid(text, size) || fail(c, PEACH_E_PROTOCOL, "a text is not UTF-8");
+}
+
+static bool name_ok(check_t *c, const char *name)
+{
+    return text_ok(c, name, WIRE_MAX_NAME, "a name is longer than the limit");
+}
+
+static bool message_ok(check_t *c, const char *text)
+{
+    return text_ok(c, text, WIRE_MAX_TEXT, "a text is longer than the limit");
+}
+
+static bool count_ok(check_t *c, size_t count, size_t limit)
+{
+    return count <= limit || fail(c, PEACH_E_LIMIT, "too many elements in one message");
+}
+
+static bool session_ok(check_t *c, ProtobufCBinaryData session)
+{
+    return session.len == WIRE_SESSION_BYTES ||
+           fail(c, PEACH_E_PROTOCOL, "a session is not 16 bytes");
+}
+
+static bool digest_ok(check_t *c, ProtobufCBinaryData digest)
+{
+    return digest.len == WIRE_DIGEST_BYTES ||
+           fail(c, PEACH_E_PROTOCOL, "a digest is not 32 bytes");
+}
+
+static bool payload_ok(check_t *c, const Peach__Payload *payload)
+{
+    if (!payload) return true;
+    if (payload->frame > c->frames)
+        return fail(c, PEACH_E_PROTOCOL, "a payload names a frame that is not there");
+    return payload->inline_.len <= WIRE_INLINE_BYTES ||
+           fail(c, PEACH_E_LIMIT, "an inline payload is larger than 4096 bytes");
+}
+
+static bool labels_ok(check_t *c, Peach__Label **labels, size_t count)
+{
+    if (!count_ok(c, count, WIRE_MAX_NAME)) return false;
+    for (size_t i = 0; i < count; i++)
+        if (!name_ok(c, labels[i]->key) || !name_ok(c, labels[i]->value)) return false;
+    return true;
+}
+
+static bool reports_ok(check_t *c, Peach__PreloadReport **reports, size_t count)
+{
+    if (!count_ok(c, count, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < count; i++)
+        if (!name_ok(c, reports[i]->name) || !digest_ok(c, reports[i]->digest) ||
+            !message_ok(c, reports[i]->error))
+            return false;
+    return true;
+}
+
+static bool registration_ok(check_t *c, const Peach__Registration *m)
+{
+    if (m->slots == 0 || m->slots > 4096 || m->window < m->slots || m->window > WIRE_MAX_NAMES)
+        return fail(c, PEACH_E_PROTOCOL, "slots or window are out of range");
+    if (!labels_ok(c, m->labels, m->n_labels) || !reports_ok(c, m->preloads, m->n_preloads) ||
+        !count_ok(c, m->n_functions, WIRE_MAX_NAMES))
+        return false;
+    for (size_t i = 0; i < m->n_functions; i++) {
+        if (!name_ok(c, m->functions[i]->name)) return false;
+        if (m->functions[i]->preload >= m->n_preloads)
+            return fail(c, PEACH_E_PROTOCOL, "a function names a preload that is not there");
+    }
+    return true;
+}
+
+static bool hello_ok(check_t *c, const Peach__Hello *m)
+{
+    /* Of another version nothing but the version may be relied on. */
+    if (m->version != WIRE_VERSION) return true;
+    if (m->role != PEACH__ROLE__ROLE_CLIENT && m->role != PEACH__ROLE__ROLE_WORKER)
+        return fail(c, PEACH_E_PROTOCOL, "a Hello without a role");
+    if (m->role == PEACH__ROLE__ROLE_WORKER && !m->registration)
+        return fail(c, PEACH_E_PROTOCOL, "a worker's Hello without a registration");
+    return count_ok(c, m->n_leases, WIRE_MAX_NAMES) && session_ok(c, m->session) &&
+           name_ok(c, m->host) && name_ok(c, m->software) && (!m->registration || registration_ok(c, m->registration));
+}
+
+static bool items_ok(check_t *c, Peach__PreloadItem **items, size_t count)
+{
+    if (!count_ok(c, count, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i]->kind == PEACH__PRELOAD_KIND__PRELOAD_UNKNOWN || !*items[i]->name)
+            return fail(c, PEACH_E_PROTOCOL, "a preload without kind or name");
+        if (!name_ok(c, items[i]->name) || !digest_ok(c, items[i]->digest) ||
+            !message_ok(c, items[i]->path) || !payload_ok(c, items[i]->source))
+            return false;
+    }
+    return true;
+}
+
+static bool ranges_ok(check_t *c, Peach__Range **ranges, size_t count, uint32_t items)
+{
+    if (!count_ok(c, count, WIRE_MAX_NAMES)) return false;
+    for (size_t i = 0; i < count; i++)
+        if (ranges[i]->count == 0 || ranges[i]->first >= items ||
+            ranges[i]->count > items - ranges[i]->first)
+            return fail(c, PEACH_E_PROTOCOL, "a range is empty or outside its task");
+    return true;
+}
+
+static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **tasks,
+                    size_t n_tasks)
+{
+    if (!count_ok(c, n_jobs, WIRE_MAX_BATCH) || !count_ok(c, n_tasks, WIRE_MAX_BATCH))
+        return false;
+    for (size_t i = 0; i < n_jobs; i++) {
+        if (!*jobs[i]->function) return fail(c, PEACH_E_PROTOCOL, "a job without a function");
+        if (jobs[i]->priority > WIRE_MAX_PRIORITY)
+            return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
+        if (!name_ok(c, jobs[i]->function) ||
+            !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
+            return false;
+    }
+    for (size_t i = 0; i < n_tasks; i++) {
+        const Peach__Task *t = tasks[i];
+        if (t->job >= n_jobs)
+            return fail(c, PEACH_E_PROTOCOL, "a task names a job that is not there");
+        if (t->items == 0 || t->items > WIRE_MAX_ITEMS)
+            return fail(c, PEACH_E_PROTOCOL, "a task has no items or too many");
+        if (!payload_ok(c, t->payload) || !ranges_ok(c, t->todo, t->n_todo, t->items))
+            return false;
+    }
+    return true;
+}
+
+static bool failure_ok(check_t *c, const Peach__Failure *f)
+{
+    if (f->item >= WIRE_MAX_ITEMS || f->count > WIRE_MAX_ITEMS - f->item)
+        return fail(c, PEACH_E_PROTOCOL, "a failure is outside its task");
+    if (!name_ok(c, f->type) || !message_ok(c, f->message) || !message_ok(c, f->traceback) ||
+        !name_ok(c, f->host) || !count_ok(c, f->n_attempts, WIRE_MAX_NAME))
+        return false;
+    for (size_t i = 0; i < f->n_attempts; i++)
+        if (!name_ok(c, f->attempts[i]->host) || !message_ok(c, f->attempts[i]->cause))
+            return false;
+    return true;
+}
+
+static bool results_ok(check_t *c, const Peach__Results *m)
+{
+    if (!count_ok(c, m->n_results, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < m->n_results; i++) {
+        const Peach__Result *r = m->results[i];
+        if (!count_ok(c, r->n_segments, WIRE_MAX_NAMES) ||
+            !count_ok(c, r->n_failures, WIRE_MAX_NAMES))
+            return false;
+        for (size_t j = 0; j < r->n_segments; j++) {
+            const Peach__Segment *s = r->segments[j];
+            if (s->count == 0 || s->first >= WIRE_MAX_ITEMS ||
+                s->count > WIRE_MAX_ITEMS - s->first)
+                return fail(c, PEACH_E_PROTOCOL, "a segment is empty or outside its task");
+            if (!s->payload) return fail(c, PEACH_E_PROTOCOL, "a segment without a payload");
+            if (!payload_ok(c, s->payload)) return false;
+        }
+        for (size_t j = 0; j < r->n_failures; j++)
+            if (!failure_ok(c, r->failures[j])) return false;
+    }
+    return true;
+}
+
+static bool status_ok(check_t *c, const Peach__Status *m)
+{
+    if (!count_ok(c, m->n_workers, WIRE_MAX_NAMES) ||
+        !count_ok(c, m->n_functions, WIRE_MAX_NAMES) ||
+        !count_ok(c, m->n_clients, WIRE_MAX_NAMES) || !name_ok(c, m->version) ||
+        !message_ok(c, m->endpoint))
+        return false;
+    for (size_t i = 0; i < m->n_workers; i++) {
+        const Peach__WorkerStatus *w = m->workers[i];
+        if (!name_ok(c, w->id) || !name_ok(c, w->host) || !labels_ok(c, w->labels, w->n_labels) ||
+            !reports_ok(c, w->preloads, w->n_preloads))
+            return false;
+    }
+    for (size_t i = 0; i < m->n_functions; i++)
+        if (!name_ok(c, m->functions[i]->name) || !name_ok(c, m->functions[i]->preload) ||
+            !digest_ok(c, m->functions[i]->digest))
+            return false;
+    for (size_t i = 0; i < m->n_clients; i++)
+        if (!name_ok(c, m->clients[i]->id) || !name_ok(c, m->clients[i]->host)) return false;
+    return true;
+}
+
+static bool body_ok(check_t *c, const Peach__Envelope *e)
+{
+    switch (e->body_case) {
+    case PEACH__ENVELOPE__BODY_HELLO: return hello_ok(c, e->hello);
+    case PEACH__ENVELOPE__BODY_WELCOME:
+        return e->welcome->version != WIRE_VERSION ||
+               (session_ok(c, e->welcome->broker) &&
+                items_ok(c, e->welcome->preloads, e->welcome->n_preloads));
+    case PEACH__ENVELOPE__BODY_SUBMIT:
+        return work_ok(c, e->submit->jobs, e->submit->n_jobs, e->submit->tasks,
+                       e->submit->n_tasks);
+    case PEACH__ENVELOPE__BODY_ASSIGN:
+        return work_ok(c, e->assign->jobs, e->assign->n_jobs, e->assign->tasks,
+                       e->assign->n_tasks);
+    case PEACH__ENVELOPE__BODY_RESULTS: return results_ok(c, e->results);
+    case PEACH__ENVELOPE__BODY_CANCEL:
+        return count_ok(c, e->cancel->n_jobs, WIRE_MAX_NAMES) &&
+               count_ok(c, e->cancel->n_leases, WIRE_MAX_NAMES);
+    case PEACH__ENVELOPE__BODY_PRELOAD:
+        return items_ok(c, e->preload->preloads, e->preload->n_preloads);
+    case PEACH__ENVELOPE__BODY_PRELOAD_REPLY:
+        return message_ok(c, e->preload_reply->message) && name_ok(c, e->preload_reply->name) &&
+               name_ok(c, e->preload_reply->host);
+    case PEACH__ENVELOPE__BODY_REGISTRATION: return registration_ok(c, e->registration);
+    case PEACH__ENVELOPE__BODY_STATUS: return status_ok(c, e->status);
+    case PEACH__ENVELOPE__BODY_GOODBYE: return message_ok(c, e->goodbye->reason);
+    case PEACH__ENVELOPE__BODY_ERROR: return message_ok(c, e->error->message);
+    case PEACH__ENVELOPE__BODY_DRAIN:
+        return name_ok(c, e->drain->worker) && name_ok(c, e->drain->host);
+    case PEACH__ENVELOPE__BODY_CREDIT:
+    case PEACH__ENVELOPE__BODY_STATUS_REQUEST:
+    case PEACH__ENVELOPE__BODY_HEARTBEAT:
+    case PEACH__ENVELOPE__BODY_DRAIN_REPLY: return true;
+    default: return fail(c, PEACH_E_PROTOCOL, "an envelope without a body that is known");
+    }
+}
+
+int wire_check(const Peach__Envelope *envelope, size_t frame_count, const char **why)
+{
+    check_t c = {frame_count, "", 0};
+    body_ok(&c, envelope);
+    *why = c.why;
+    return c.status;
+}

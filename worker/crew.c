@@ -1,0 +1,82 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "inside.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { RESTART_MS = 100, MAX_RESTART_MS = 5000 };
+
+int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
+{
+    unsigned index = (unsigned)(seat - w->seats);
+    int rc = slot_start(&seat->process, w->options.executor, index, w->options.threads, error,
+                        error_size);
+    if (rc) return rc;
+    seat->process.started_ms = w->now_ms;
+    seat->restart_ms = 0;
+    seat->seen_claim = 0;
+    wire_batch_clear(&seat->batch);
+    return shelf_send(w, seat, 0);
+}
+
+bool crew_ready(const worker_t *w, const seat_t *seat)
+{
+    return seat->process.channel && seat->process.preloads == w->shelf_count;
+}
+
+void crew_receive(worker_t *w, seat_t *seat)
+{
+    while (seat->process.channel) {
+        wire_message_t *message;
+        int rc = channel_get(seat->process.channel, &message);
+        if (rc == PEACH_E_TIMEOUT || rc == PEACH_E_LOST) return; /* the pid_fd tells */
+        if (rc) {
+            /* A task wrote into the channel, or worse. */
+            worker_say(w, "executor %d sent nonsense: killed", (int)seat->process.pid);
+            crew_died(w, seat);
+            return;
+        }
+        const Peach__Envelope *e = wire_envelope(message);
+        if (e->body_case == PEACH__ENVELOPE__BODY_RESULTS)
+            orders_results(w, seat, message);
+        else if (e->body_case == PEACH__ENVELOPE__BODY_REGISTRATION)
+            shelf_report(w, seat, e->registration);
+        wire_message_destroy(&message);
+    }
+}
+
+void crew_died(worker_t *w, seat_t *seat)
+{
+    char cause[256];
+    pid_t pid = seat->process.pid;
+    bool working = seat->order_count > 0;
+    slot_reap(&seat->process, cause, sizeof cause);
+    worker_say(w, "executor %d: %s", (int)pid, cause);
+    orders_lost(w, seat, pid, cause);
+    if (seat->process.preloads < w->shelf_count) shelf_died(w, seat, cause);
+    shelf_unload(w, seat);
+    slot_clear(&seat->process);
+    wire_batch_clear(&seat->batch);
+    /* At once after a task killed it; with patience when it does not come up. */
+    uint64_t wait = 0;
+    if (!working) {
+        wait = (uint64_t)RESTART_MS << (seat->failures < 6 ? seat->failures : 6);
+        seat->failures++;
+    }
+    seat->restart_ms = w->now_ms + (wait < MAX_RESTART_MS ? wait : MAX_RESTART_MS);
+}
+
+void crew_keep(worker_t *w)
+{
+    char error[256];
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        seat_t *seat = &w->seats[i];
+        if (!seat->restart_ms || w->now_ms < seat->restart_ms || w->failed) continue;
+        if (crew_start(w, seat, error, sizeof error) != 0) {
+            fprintf(stderr, "peach-worker: %s\n", error);
+            seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+        }
+    }
+}

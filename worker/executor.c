@@ -1,0 +1,432 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+
+/* peach-executor: runs what its supervisor sends, one item after another. It is
+   started by peach-worker only, with the channel and the shared page open. */
+#include "channel.h"
+#include "items.h"
+#include "runtime.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHANNEL_FD = 3, SHARED_FD = 4, FLUSH_NS = 10000000, MAX_PENDING = 65536 };
+
+typedef struct {
+    char *name;
+    runtime_t *runtime;
+    void *handle;
+} function_t;
+
+typedef struct {
+    channel_t *channel;
+    shared_t *shared;
+    runtime_t *native, *python;
+    function_t *functions; /* the last one of a name counts */
+    size_t function_count;
+    /* of the preload that is being loaded */
+    runtime_t *loading;
+    size_t loaded_from;
+    uint64_t flushed_ns, begun_ns; /* of the batch; of the task */
+    wire_batch_t batch;
+} executor_t;
+
+/* Results of a task's items that were not sent yet: one run of successes. */
+typedef struct {
+    uint32_t number; /* of the task */
+    peach_value_t **values;
+    size_t count, capacity;
+    uint32_t first;
+} pending_t;
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void die(const char *why)
+{
+    fprintf(stderr, "peach-executor: %s\n", why);
+    exit(1);
+}
+
+/* ---- functions ---- */
+
+static function_t *find(const executor_t *x, const char *name)
+{
+    for (size_t i = x->function_count; i-- > 0;)
+        if (strcmp(x->functions[i].name, name) == 0) return &x->functions[i];
+    return NULL;
+}
+
+static void define(void *executor, const char *name, void *handle)
+{
+    executor_t *x = executor;
+    function_t *grown = realloc(x->functions, (x->function_count + 1) * sizeof *grown);
+    char *copy = strdup(name);
+    if (!grown || !copy) die("out of memory");
+    x->functions = grown;
+    x->functions[x->function_count++] = (function_t){copy, x->loading, handle};
+}
+
+/* ---- preloads ---- */
+
+/* peach_python.so is next to the executor in the build, in lib/peach/ when installed. */
+static void *open_python_module(failure_t *failure)
+{
+    char self[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0) n = 0;
+    self[n] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash) *slash = 0;
+    snprintf(path, sizeof path, "%s/peach_python.so", self);
+    /* Global: extension modules expect libpython's symbols to be there. */
+    void *module = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    if (!module) failure_set(failure, PEACH_E_UNSUPPORTED, "no Python here: %s", dlerror());
+    return module;
+}
+
+static runtime_t *python_runtime(executor_t *x, failure_t *failure)
+{
+    if (x->python) return x->python;
+    void *module = open_python_module(failure);
+    if (!module) return NULL;
+    runtime_t *(*make)(const shared_t *, failure_t *);
+    void *symbol = dlsym(module, "peach_python_runtime_new");
+    if (!symbol) die("peach_python.so is of another version");
+    memcpy(&make, &symbol, sizeof make);
+    return x->python = make(x->shared, failure);
+}
+
+static void report_preload(executor_t *x, const Peach__PreloadItem *item, const failure_t *failure)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Registration registration = PEACH__REGISTRATION__INIT;
+    Peach__PreloadReport report = PEACH__PRELOAD_REPORT__INIT, *reports = &report;
+    size_t count = x->function_count - x->loaded_from;
+    Peach__Function *functions = calloc(count + 1, sizeof *functions);
+    Peach__Function **pointers = calloc(count + 1, sizeof *pointers);
+    char *error = NULL;
+    if (!functions || !pointers) die("out of memory");
+    for (size_t i = 0; i < count; i++) {
+        peach__function__init(&functions[i]);
+        functions[i].name = x->functions[x->loaded_from + i].name;
+        pointers[i] = &functions[i];
+    }
+    report.name = item->name;
+    report.digest = item->digest;
+    report.state = PEACH__PRELOAD_STATE__PRELOAD_READY;
+    if (failure->status) {
+        const char *text = failure->traceback ? failure->traceback : failure->message;
+        report.state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
+        error = wire_text(text ? text : peach_status_text(failure->status));
+        if (error) report.error = error;
+        count = 0;
+    }
+    registration.slots = registration.window = 1;
+    registration.preloads = &reports;
+    registration.n_preloads = 1;
+    registration.functions = pointers;
+    registration.n_functions = count;
+    envelope.body_case = PEACH__ENVELOPE__BODY_REGISTRATION;
+    envelope.registration = &registration;
+    if (channel_put(x->channel, &envelope, NULL) != 0 || channel_flush(x->channel) != 0) exit(1);
+    free(error);
+    free(functions);
+    free(pointers);
+}
+
+static void load(executor_t *x, const Peach__PreloadItem *item)
+{
+    failure_t failure = {0};
+    bool plugin = item->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
+    x->loaded_from = x->function_count;
+    x->loading = plugin ? x->native : python_runtime(x, &failure);
+    if (x->loading) x->loading->load(x->loading, item, define, x, &failure);
+    report_preload(x, item, &failure);
+    failure_clear(&failure);
+}
+
+/* ---- results ---- */
+
+static void flush_batch(executor_t *x)
+{
+    if (x->batch.elements > 0 &&
+        (channel_put_batch(x->channel, PEACH__ENVELOPE__BODY_RESULTS, &x->batch) != 0 ||
+         channel_flush(x->channel) != 0))
+        exit(1); /* the supervisor is gone */
+    wire_batch_clear(&x->batch);
+    x->flushed_ns = clock_ns();
+}
+
+static void add_result(executor_t *x, Peach__Result *result)
+{
+    result->elapsed_us = (clock_ns() - x->begun_ns) / 1000 + 1;
+    if (wire_batch_add(&x->batch, 1, &result->base) != 0) die("out of memory");
+    if (wire_batch_full(&x->batch)) flush_batch(x);
+}
+
+static void add_failure(executor_t *x, uint32_t number, uint32_t item, uint32_t count,
+                        const failure_t *failure)
+{
+    Peach__Failure message = PEACH__FAILURE__INIT, *messages = &message;
+    Peach__Result result = PEACH__RESULT__INIT;
+    char *type = wire_text(failure->type ? failure->type : "");
+    char *text = wire_text(failure->message ? failure->message : "");
+    char *traceback = wire_text(failure->traceback ? failure->traceback : "");
+    if (!type || !text || !traceback) die("out of memory");
+    if (strlen(type) > WIRE_MAX_NAME) type[0] = 0;
+    message.item = item;
+    message.count = count;
+    message.status = failure->status;
+    message.type = type;
+    message.message = text;
+    message.traceback = traceback;
+    result.id = number;
+    result.failures = &messages;
+    result.n_failures = 1;
+    add_result(x, &result);
+    free(type);
+    free(text);
+    free(traceback);
+}
+
+/* Moves the pending successes into the batch as one segment; end, if it is not NULL,
+   is the task's last result and carries them. */
+static void finish_segment(executor_t *x, pending_t *p, Peach__Result *end)
+{
+    if (p->count == 0) {
+        if (end) add_result(x, end);
+        return;
+    }
+    void *bytes;
+    size_t size;
+    int rc = items_pack_values(p->values, p->count, &bytes, &size);
+    payload_t *payload = rc == 0 ? payload_new_taking(bytes, size) : NULL;
+    if (rc == 0 && !payload) rc = PEACH_E_MEMORY;
+    if (rc == 0 && size > WIRE_DEFAULT_MAX_PAYLOAD && p->count == 1) rc = PEACH_E_LIMIT;
+    if (rc == 0) {
+        Peach__Segment segment = PEACH__SEGMENT__INIT, *segments = &segment;
+        Peach__Result only = PEACH__RESULT__INIT, *result = end ? end : &only;
+        Peach__Payload field;
+        segment.first = p->first;
+        segment.count = (uint32_t)p->count;
+        segment.payload = &field;
+        if (wire_attach(&x->batch.frames, payload, &field) != 0) die("out of memory");
+        result->id = p->number;
+        result->segments = &segments;
+        result->n_segments = 1;
+        add_result(x, result);
+    } else {
+        failure_t failure = {0};
+        failure_set(&failure, rc, "the result cannot be sent: %s", peach_status_text(rc));
+        add_failure(x, p->number, p->first, (uint32_t)p->count, &failure);
+        failure_clear(&failure);
+        if (end) add_result(x, end);
+    }
+    payload_unref(&payload);
+    for (size_t i = 0; i < p->count; i++) peach_value_destroy(&p->values[i]);
+    p->count = 0;
+}
+
+static void close_segment(executor_t *x, pending_t *p) { finish_segment(x, p, NULL); }
+
+static void keep_value(executor_t *x, pending_t *p, uint32_t item, peach_value_t *value)
+{
+    if (p->count > 0 && item != p->first + p->count) close_segment(x, p);
+    if (p->count == p->capacity) {
+        p->capacity = p->capacity ? p->capacity * 2 : 16;
+        p->values = realloc(p->values, p->capacity * sizeof *p->values);
+        if (!p->values) die("out of memory");
+    }
+    if (p->count == 0) p->first = item;
+    p->values[p->count++] = value;
+    /* Arrays and long texts go one by one: a segment of them would be copied once more. */
+    peach_kind_t kind = peach_value_kind(value);
+    if (kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING)
+        close_segment(x, p);
+}
+
+/* ---- tasks ---- */
+
+/* A good seed for an item out of its job's seed and its number (splitmix64). */
+static uint64_t item_seed(uint64_t seed, uint64_t item)
+{
+    uint64_t z = seed + (item + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const function_t *function,
+                               peach_value_t *item, uint64_t index, uint32_t number,
+                               failure_t *failure)
+{
+    const peach_value_t *one[1] = {item}, **args = one;
+    size_t count = 1;
+    if (job->spread) {
+        if (peach_value_kind(item) != PEACH_LIST) {
+            failure_set(failure, PEACH_E_TYPE, "the arguments of a call must be a list");
+            return NULL;
+        }
+        count = peach_value_length(item);
+        if (!(args = calloc(count + 1, sizeof *args))) die("out of memory");
+        for (size_t i = 0; i < count; i++) args[i] = peach_value_at(item, i);
+    }
+    call_t call = {args, count, index, job->seeded, item_seed(job->seed, index), number};
+    peach_value_t *value = function->runtime->call(function->runtime, function->handle, &call,
+                                                   failure);
+    if (!value && call_cancelled(x->shared, number) && failure->status == PEACH_E_RAISED)
+        failure->status = PEACH_E_CANCELLED;
+    if (args != one) free(args);
+    return value;
+}
+
+/* Runs the items first..first+count-1; false when the task was cancelled. */
+static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *job,
+                      const function_t *function, peach_value_t *items, uint32_t first,
+                      uint32_t count, pending_t *p)
+{
+    uint32_t number = (uint32_t)task->id;
+    for (uint32_t i = first; i < first + count; i++) {
+        failure_t failure = {0};
+        atomic_store(&x->shared->item, i);
+        if (call_cancelled(x->shared, number)) {
+            failure_set(&failure, PEACH_E_CANCELLED, "%s", peach_status_text(PEACH_E_CANCELLED));
+            close_segment(x, p);
+            add_failure(x, number, i, first + count - i, &failure);
+            failure_clear(&failure);
+            return false;
+        }
+        peach_value_t *item = items_take(items, i);
+        if (!item) die("out of memory");
+        peach_value_t *value =
+            run_item(x, job, function, item, task->first_item + i, number, &failure);
+        peach_value_destroy(&item);
+        if (value) {
+            keep_value(x, p, i, value);
+        } else {
+            close_segment(x, p);
+            add_failure(x, number, i, 1, &failure);
+        }
+        failure_clear(&failure);
+        /* Who may run once only is reported before the next one begins. */
+        if (job->retries == 0 || clock_ns() - x->flushed_ns > FLUSH_NS) {
+            close_segment(x, p);
+            flush_batch(x);
+        }
+    }
+    return true;
+}
+
+static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *task,
+                                   const Peach__Job *job, failure_t *failure)
+{
+    peach_value_t *items = NULL;
+    payload_t *payload = wire_payload(message, task->payload);
+    if (!payload) die("out of memory");
+    int rc = job->codec != 0 ? PEACH_E_UNSUPPORTED
+                             : peach_value_unpack(payload_bytes(payload), payload_size(payload),
+                                                  &items);
+    payload_unref(&payload);
+    if (rc) {
+        failure_set(failure, rc, "the items cannot be decoded: %s", peach_status_text(rc));
+    } else if (!items_valid(items) || peach_value_length(items) != task->items) {
+        failure_set(failure, PEACH_E_PROTOCOL, "the items are not %u values", task->items);
+        peach_value_destroy(&items);
+    }
+    return items;
+}
+
+static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *task,
+                     const Peach__Job *job)
+{
+    uint32_t number = (uint32_t)task->id;
+    atomic_store(&x->shared->item, task->n_todo ? task->todo[0]->first : 0);
+    if (!shared_begin(x->shared, number)) return;
+    x->begun_ns = clock_ns();
+    if (x->begun_ns - x->flushed_ns > FLUSH_NS) flush_batch(x);
+    failure_t failure = {0};
+    pending_t pending = {.number = number};
+    const function_t *function = find(x, job->function);
+    if (!function)
+        failure_set(&failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
+    peach_value_t *items = function ? decode_items(message, task, job, &failure) : NULL;
+    Peach__Range all = PEACH__RANGE__INIT, *pointer = &all, **ranges = task->todo;
+    all.count = task->items;
+    size_t range_count = task->n_todo;
+    if (range_count == 0) {
+        ranges = &pointer;
+        range_count = 1;
+    }
+    for (size_t i = 0; i < range_count; i++) {
+        if (items)
+            run_range(x, task, job, function, items, ranges[i]->first, ranges[i]->count, &pending);
+        else
+            add_failure(x, number, ranges[i]->first, ranges[i]->count, &failure);
+    }
+    Peach__Result end = PEACH__RESULT__INIT;
+    end.id = number;
+    end.ended = true;
+    finish_segment(x, &pending, &end);
+    failure_clear(&failure);
+    peach_value_destroy(&items);
+    free(pending.values);
+}
+
+/* ---- the loop ---- */
+
+static void on_sigint(int signal) { (void)signal; }
+
+static void serve(executor_t *x)
+{
+    for (;;) {
+        /* Results are sent when there is nothing else to do, or often enough. */
+        if (x->batch.elements > 0 && !channel_ready(x->channel)) flush_batch(x);
+        wire_message_t *message;
+        int rc = channel_get(x->channel, &message);
+        if (rc) exit(rc == PEACH_E_LOST ? 0 : 1);
+        const Peach__Envelope *e = wire_envelope(message);
+        if (e->body_case == PEACH__ENVELOPE__BODY_ASSIGN) {
+            for (size_t i = 0; i < e->assign->n_tasks; i++)
+                run_task(x, message, e->assign->tasks[i],
+                         e->assign->jobs[e->assign->tasks[i]->job]);
+        } else if (e->body_case == PEACH__ENVELOPE__BODY_PRELOAD) {
+            flush_batch(x);
+            atomic_store(&x->shared->preload, (uint32_t)e->preload->request + 1);
+            for (size_t i = 0; i < e->preload->n_preloads; i++) load(x, e->preload->preloads[i]);
+        }
+        wire_message_destroy(&message);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    (void)argv;
+    executor_t x = {0};
+    void *page = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, SHARED_FD, 0);
+    if (argc != 2 || page == MAP_FAILED)
+        die("this program is started by peach-worker; see peach worker --help");
+    close(SHARED_FD);
+    x.shared = page;
+    x.channel = channel_new(CHANNEL_FD);
+    x.native = native_runtime_new(x.shared);
+    if (!x.channel || !x.native) die("out of memory");
+    unsigned seed;
+    if (getrandom(&seed, sizeof seed, 0) == sizeof seed) srand(seed); /* unlike its siblings */
+    struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    serve(&x);
+}

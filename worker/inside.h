@@ -1,0 +1,163 @@
+/* The supervisor's inside, shared by worker.c (the loop), link.c (a broker),
+   crew.c (executors), orders.c (tasks on their way through) and shelf.c (preloads).
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_INSIDE_H
+#define PEACH_INSIDE_H
+
+#include "list.h"
+#include "preload.h"
+#include "ranges.h"
+#include "slot.h"
+#include "worker.h"
+
+enum { MAX_SLOTS = 1024, BEAT_MS = 1000, LOOK_MS = 20, GRACE_MS = 3000 };
+
+typedef struct link link_t;
+
+/* A lease: some items of a task that a broker gave us. */
+typedef struct {
+    node_t node;          /* in waiting, or in its slot's orders */
+    link_t *link;         /* NULL when that broker has gone: nobody wants it */
+    uint64_t lease;
+    Peach__Job *job;      /* a copy; shared through job_uses */
+    size_t *job_uses;
+    uint64_t first_item;
+    uint32_t items;
+    payload_t *payload;
+    range_t *todo;
+    size_t todo_count;
+    uint32_t number;      /* at its slot */
+    uint64_t since_ms;    /* when it came */
+    bool cancelled;
+    uint64_t kill_ms;     /* when its executor is killed if it still runs; 0: never */
+} order_t;
+
+/* A broker and our session with it. */
+struct link {
+    char *endpoint;
+    void *socket, *monitor;
+    bool welcomed;
+    uint8_t broker[WIRE_SESSION_BYTES];
+    uint64_t hello_ms, beat_ms; /* when the last one was sent */
+    uint64_t heard_ms;          /* when something last came */
+    wire_batch_t batch;         /* Results */
+    bool drained;
+};
+
+typedef struct {
+    slot_t process;
+    list_t orders;        /* sent to it, oldest first */
+    size_t order_count;
+    bool sending;         /* its channel has something to write */
+    uint64_t seen_claim;  /* at the last look */
+    uint64_t restart_ms;  /* when the next process is started; 0: one is there */
+    unsigned failures;    /* in a row, without running anything */
+    wire_batch_t batch;   /* Assign */
+} seat_t;
+
+/* A preload and what the executors say of it. */
+typedef struct {
+    preload_source_t source;
+    Peach__PreloadState state;
+    char *error;
+    char **functions;
+    size_t function_count;
+    size_t ready;         /* seats that have it */
+} shelf_item_t;
+
+struct worker {
+    worker_options_t options;
+    char host[WIRE_MAX_NAME + 1];
+    uint8_t session[WIRE_SESSION_BYTES];
+    void *context;
+    link_t *links;
+    size_t link_count;
+    seat_t *seats;
+    list_t waiting;        /* orders for the next free executor */
+    size_t order_count;    /* waiting and with executors */
+    shelf_item_t *shelf;
+    size_t shelf_count;
+    Peach__Label *labels;
+    Peach__Label **label_pointers;
+    uint64_t now_ms, looked_ms, lost_ms; /* lost_ms: since when no broker is there */
+    uint64_t order_ns;     /* running mean of an order's time; 0: not known */
+    char *store;           /* folder for pushed files; NULL until one comes */
+    bool draining, failed;
+};
+
+void worker_say(const worker_t *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- link.c ---- */
+
+int link_open(worker_t *w, link_t *link, const char *endpoint);
+void link_close(link_t *link);
+void link_receive(worker_t *w, link_t *link);
+
+/* What time asks for: Hello, heartbeats, results that wait. */
+void link_keep(worker_t *w, link_t *link);
+
+/* Adds a result under the lease's id. */
+void link_result(link_t *link, wire_message_t *message, const Peach__Result *result,
+                 uint64_t lease);
+
+/* Whether so many results wait that executors should not be read. */
+bool link_full(const link_t *link);
+void link_register(worker_t *w, link_t *link);
+void link_goodbye(worker_t *w, link_t *link);
+
+/* ---- orders.c ---- */
+
+void orders_take(worker_t *w, link_t *link, wire_message_t *message);
+void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel);
+
+/* Gives waiting orders to executors. */
+void orders_pump(worker_t *w);
+
+/* The executor's results go to their brokers. */
+void orders_results(worker_t *w, seat_t *seat, wire_message_t *message);
+
+/* The seat's executor died: the order that it ran is charged, the others wait again. */
+void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause);
+
+/* Takes back what waits behind a long order; gives back what waits too long. */
+void orders_look(worker_t *w);
+
+/* The broker has gone: its orders are nobody's. */
+void orders_forget(worker_t *w, link_t *link);
+void orders_clear(worker_t *w);
+
+/* ---- crew.c ---- */
+
+int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size);
+void crew_receive(worker_t *w, seat_t *seat);
+void crew_died(worker_t *w, seat_t *seat);
+
+/* Restarts what is due. */
+void crew_keep(worker_t *w);
+bool crew_ready(const worker_t *w, const seat_t *seat);
+
+/* ---- shelf.c ---- */
+
+/* Reads the preloads of the command line. */
+int shelf_fill(worker_t *w, char *error, size_t error_size);
+
+/* Takes preloads that a broker sent and passes new ones to the executors. */
+void shelf_take(worker_t *w, wire_message_t *message, Peach__PreloadItem **items, size_t count);
+
+/* Queues the shelf's preloads from index on for the seat's executor. */
+int shelf_send(worker_t *w, seat_t *seat, size_t index);
+
+/* An executor's word on its next preload; or that it died in it. */
+void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report);
+void shelf_died(worker_t *w, seat_t *seat, const char *cause);
+
+/* The seat's process is gone and with it what it had loaded. */
+void shelf_unload(worker_t *w, seat_t *seat);
+void shelf_register(worker_t *w, Peach__Registration *registration);
+void shelf_register_free(Peach__Registration *registration);
+void shelf_clear(worker_t *w);
+
+#endif

@@ -1,0 +1,256 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "inside.h"
+
+#include "version.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { HELLO_MS = 1000, FULL_BYTES = 32 << 20 };
+
+int link_open(worker_t *w, link_t *link, const char *endpoint)
+{
+    /* Immediate: nothing is queued for a broker that is not there, so what it gets
+       after a reconnect is what is true then. */
+    const int immediate = 1, linger = 500, beat_ms = BEAT_MS, patience_ms = 5 * BEAT_MS;
+    const int soon_ms = 50, late_ms = 1000, queue = 1000, ipv6 = strchr(endpoint, '[') != NULL;
+    char monitor[64];
+    *link = (link_t){.endpoint = strdup(endpoint)};
+    link->socket = zmq_socket(w->context, ZMQ_DEALER);
+    link->monitor = zmq_socket(w->context, ZMQ_PAIR);
+    if (!link->endpoint || !link->socket || !link->monitor) return PEACH_E_SYSTEM;
+    zmq_setsockopt(link->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
+    zmq_setsockopt(link->socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt(link->socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
+    zmq_setsockopt(link->socket, ZMQ_HEARTBEAT_TIMEOUT, &patience_ms, sizeof patience_ms);
+    zmq_setsockopt(link->socket, ZMQ_RECONNECT_IVL, &soon_ms, sizeof soon_ms);
+    zmq_setsockopt(link->socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
+    zmq_setsockopt(link->socket, ZMQ_RCVHWM, &queue, sizeof queue);
+    zmq_setsockopt(link->socket, ZMQ_SNDHWM, &queue, sizeof queue);
+    zmq_setsockopt(link->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    snprintf(monitor, sizeof monitor, "inproc://link-%p", (void *)link);
+    if (zmq_socket_monitor(link->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
+        zmq_connect(link->monitor, monitor) != 0 || zmq_connect(link->socket, endpoint) != 0)
+        return PEACH_E_SYSTEM;
+    return 0;
+}
+
+void link_close(link_t *link)
+{
+    if (link->monitor) zmq_close(link->monitor);
+    if (link->socket) zmq_close(link->socket);
+    wire_batch_free(&link->batch);
+    free(link->endpoint);
+    *link = (link_t){0};
+}
+
+static int send_body(link_t *link, const Peach__Envelope *envelope)
+{
+    return wire_send(link->socket, NULL, envelope, NULL);
+}
+
+/* ---- what we say ---- */
+
+static uint64_t *held_leases(const worker_t *w, const link_t *link, size_t *count)
+{
+    uint64_t *leases = calloc(w->order_count + 1, sizeof *leases);
+    *count = 0;
+    if (!leases) return NULL;
+    for (node_t *n = list_first(&w->waiting); n; n = list_next(&w->waiting, n))
+        if (LIST_ITEM(n, order_t, node)->link == link)
+            leases[(*count)++] = LIST_ITEM(n, order_t, node)->lease;
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        const list_t *orders = &w->seats[i].orders;
+        for (node_t *n = list_first(orders); n; n = list_next(orders, n))
+            if (LIST_ITEM(n, order_t, node)->link == link)
+                leases[(*count)++] = LIST_ITEM(n, order_t, node)->lease;
+    }
+    return leases;
+}
+
+static void say_hello(worker_t *w, link_t *link)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Hello hello = PEACH__HELLO__INIT;
+    Peach__Registration registration;
+    shelf_register(w, &registration);
+    hello.version = WIRE_VERSION;
+    hello.role = PEACH__ROLE__ROLE_WORKER;
+    hello.session = (ProtobufCBinaryData){sizeof w->session, w->session};
+    hello.host = w->host;
+    hello.pid = (uint32_t)getpid();
+    hello.software = "peach-worker " PEACH_VERSION;
+    hello.registration = &registration;
+    hello.leases = held_leases(w, link, &hello.n_leases);
+    envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
+    envelope.hello = &hello;
+    if (hello.leases && send_body(link, &envelope) == 0) link->hello_ms = w->now_ms;
+    free(hello.leases);
+    shelf_register_free(&registration);
+}
+
+void link_register(worker_t *w, link_t *link)
+{
+    if (!link->welcomed) return;
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Registration registration;
+    shelf_register(w, &registration);
+    envelope.body_case = PEACH__ENVELOPE__BODY_REGISTRATION;
+    envelope.registration = &registration;
+    /* When it does not get through, a new Hello says the same and more. */
+    if (send_body(link, &envelope) != 0) link->welcomed = false;
+    shelf_register_free(&registration);
+}
+
+void link_goodbye(worker_t *w, link_t *link)
+{
+    (void)w;
+    if (!link->welcomed) return;
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
+    envelope.goodbye = &goodbye;
+    send_body(link, &envelope);
+}
+
+void link_result(link_t *link, wire_message_t *message, const Peach__Result *result,
+                 uint64_t lease)
+{
+    Peach__Result out = *result;
+    Peach__Payload *fields = calloc(result->n_segments + 1, sizeof *fields);
+    Peach__Segment *segments = calloc(result->n_segments + 1, sizeof *segments);
+    out.segments = calloc(result->n_segments + 1, sizeof *out.segments);
+    if (fields && segments && out.segments) {
+        out.id = lease;
+        for (size_t i = 0; i < result->n_segments; i++) {
+            segments[i] = *result->segments[i];
+            fields[i] = *segments[i].payload;
+            segments[i].payload = &fields[i];
+            out.segments[i] = &segments[i];
+            if (fields[i].frame == 0) continue; /* inline: lent by the message */
+            payload_t *payload = wire_payload(message, &fields[i]);
+            wire_attach(&link->batch.frames, payload, &fields[i]);
+            payload_unref(&payload);
+        }
+        wire_batch_add(&link->batch, 1, &out.base);
+    }
+    free(fields);
+    free(segments);
+    free(out.segments);
+}
+
+static void flush(link_t *link)
+{
+    if (!link->welcomed || link->batch.elements == 0) return;
+    if (wire_batch_send(link->socket, NULL, PEACH__ENVELOPE__BODY_RESULTS, &link->batch) == 0)
+        wire_batch_clear(&link->batch);
+}
+
+bool link_full(const link_t *link)
+{
+    size_t bytes = link->batch.size;
+    for (size_t i = 0; i < link->batch.frames.count; i++)
+        bytes += payload_size(link->batch.frames.payloads[i]);
+    return bytes > FULL_BYTES || wire_batch_full(&link->batch);
+}
+
+/* ---- what we hear ---- */
+
+static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
+{
+    const Peach__Welcome *welcome = wire_envelope(message)->welcome;
+    if (welcome->version != WIRE_VERSION) return; /* an Error says so in words */
+    if (memcmp(link->broker, welcome->broker.data, sizeof link->broker) != 0) {
+        /* A broker that we do not know: what we hold is not its. */
+        orders_forget(w, link);
+        wire_batch_clear(&link->batch);
+        memcpy(link->broker, welcome->broker.data, sizeof link->broker);
+    }
+    if (!link->welcomed) worker_say(w, "connected to %s", link->endpoint);
+    link->welcomed = true;
+    shelf_take(w, message, welcome->preloads, welcome->n_preloads);
+}
+
+static void on_error(worker_t *w, link_t *link, const Peach__Error *error)
+{
+    if (error->status == PEACH_E_NO_SESSION) {
+        link->welcomed = false;
+        link->hello_ms = 0;
+        return;
+    }
+    fprintf(stderr, "peach-worker: %s: %s\n", link->endpoint, error->message);
+    if (error->status == PEACH_E_VERSION) w->failed = w->draining = true;
+}
+
+static void on_message(worker_t *w, link_t *link, wire_message_t *message)
+{
+    const Peach__Envelope *e = wire_envelope(message);
+    switch (e->body_case) {
+    case PEACH__ENVELOPE__BODY_WELCOME: on_welcome(w, link, message); break;
+    case PEACH__ENVELOPE__BODY_ASSIGN: orders_take(w, link, message); break;
+    case PEACH__ENVELOPE__BODY_CANCEL: orders_cancel(w, link, e->cancel); break;
+    case PEACH__ENVELOPE__BODY_PRELOAD:
+        shelf_take(w, message, e->preload->preloads, e->preload->n_preloads);
+        break;
+    case PEACH__ENVELOPE__BODY_GOODBYE:
+        worker_say(w, "%s drained this worker", link->endpoint);
+        link->drained = true;
+        break;
+    case PEACH__ENVELOPE__BODY_ERROR: on_error(w, link, e->error); break;
+    default: break; /* heartbeats; and what a worker has no use for */
+    }
+}
+
+static void watch_connection(worker_t *w, link_t *link)
+{
+    for (;;) {
+        zmq_msg_t frame;
+        zmq_msg_init(&frame);
+        int rc = zmq_msg_recv(&frame, link->monitor, ZMQ_DONTWAIT);
+        zmq_msg_close(&frame);
+        if (rc < 0) return;
+        if (link->welcomed) worker_say(w, "lost %s", link->endpoint);
+        link->welcomed = false;
+        link->hello_ms = 0;
+    }
+}
+
+void link_receive(worker_t *w, link_t *link)
+{
+    enum { MESSAGES_A_TURN = 64 };
+    watch_connection(w, link);
+    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+        wire_message_t *message;
+        const char *why;
+        int rc = wire_receive(link->socket, NULL, &message, &why);
+        if (rc == PEACH_E_TIMEOUT || rc == PEACH_E_SYSTEM) return;
+        if (rc) {
+            fprintf(stderr, "peach-worker: %s sent what is no message: %s\n", link->endpoint, why);
+            continue;
+        }
+        link->heard_ms = w->now_ms;
+        on_message(w, link, message);
+        wire_message_destroy(&message);
+    }
+}
+
+void link_keep(worker_t *w, link_t *link)
+{
+    if (!link->welcomed) {
+        if (link->hello_ms == 0 || w->now_ms - link->hello_ms >= HELLO_MS) say_hello(w, link);
+        return;
+    }
+    flush(link);
+    if (w->now_ms - link->beat_ms < BEAT_MS) return;
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;
+    envelope.heartbeat = &heartbeat;
+    link->beat_ms = w->now_ms;
+    send_body(link, &envelope);
+}

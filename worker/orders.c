@@ -1,0 +1,374 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "inside.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t ahead_ns = 2000000;  /* work that an executor may hold ahead */
+static const unsigned max_ahead = 64;      /* and orders */
+static const uint64_t give_back_ms = 50;   /* waiting longer, an order goes back to its broker */
+
+/* ---- life of an order ---- */
+
+static void order_free(worker_t *w, order_t *order)
+{
+    list_remove(&order->node);
+    w->order_count--;
+    if (order->job_uses && --*order->job_uses == 0) {
+        peach__job__free_unpacked(order->job, NULL);
+        free(order->job_uses);
+    }
+    payload_unref(&order->payload);
+    free(order->todo);
+    free(order);
+}
+
+/* Reports the end of an order without results; the broker queues what is missing. */
+static void order_end(worker_t *w, order_t *order)
+{
+    Peach__Result result = PEACH__RESULT__INIT;
+    result.ended = true;
+    if (order->link) link_result(order->link, NULL, &result, order->lease);
+    order_free(w, order);
+}
+
+static Peach__Job *job_copy(const Peach__Job *job)
+{
+    size_t size = peach__job__get_packed_size(job);
+    uint8_t *bytes = malloc(size + 1);
+    if (!bytes) return NULL;
+    peach__job__pack(job, bytes);
+    Peach__Job *copy = peach__job__unpack(NULL, size, bytes);
+    free(bytes);
+    return copy;
+}
+
+static order_t *order_new(wire_message_t *message, const Peach__Task *task)
+{
+    order_t *order = calloc(1, sizeof *order);
+    if (!order) return NULL;
+    order->lease = task->id;
+    order->first_item = task->first_item;
+    order->items = task->items;
+    order->payload = wire_payload(message, task->payload);
+    order->todo = calloc(task->n_todo + 1, sizeof *order->todo);
+    if (!order->payload || !order->todo) {
+        payload_unref(&order->payload);
+        free(order->todo);
+        free(order);
+        return NULL;
+    }
+    order->todo_count = task->n_todo;
+    for (size_t i = 0; i < task->n_todo; i++)
+        order->todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
+    return order;
+}
+
+void orders_take(worker_t *w, link_t *link, wire_message_t *message)
+{
+    const Peach__Assign *assign = wire_envelope(message)->assign;
+    Peach__Job **jobs = calloc(assign->n_jobs + 1, sizeof *jobs);
+    size_t **uses = calloc(assign->n_jobs + 1, sizeof *uses);
+    for (size_t i = 0; jobs && uses && i < assign->n_tasks; i++) {
+        const Peach__Task *task = assign->tasks[i];
+        if (!jobs[task->job]) {
+            jobs[task->job] = job_copy(assign->jobs[task->job]);
+            uses[task->job] = calloc(1, sizeof **uses);
+        }
+        order_t *order = jobs[task->job] && uses[task->job] ? order_new(message, task) : NULL;
+        if (!order) { /* no memory: the broker may give it to another worker */
+            Peach__Result result = PEACH__RESULT__INIT;
+            result.ended = true;
+            link_result(link, NULL, &result, task->id);
+            continue;
+        }
+        order->link = link;
+        order->job = jobs[task->job];
+        order->job_uses = uses[task->job];
+        ++*order->job_uses;
+        order->since_ms = w->now_ms;
+        list_append(&w->waiting, &order->node);
+        w->order_count++;
+    }
+    for (size_t i = 0; jobs && uses && i < assign->n_jobs; i++) {
+        if (uses[i] && *uses[i] > 0) continue;
+        if (jobs[i]) peach__job__free_unpacked(jobs[i], NULL);
+        free(uses[i]);
+    }
+    free(jobs);
+    free(uses);
+}
+
+/* ---- to the executors ---- */
+
+static int put_order(seat_t *seat, order_t *order)
+{
+    Peach__Task task = PEACH__TASK__INIT;
+    Peach__Payload payload;
+    Peach__Range *ranges = calloc(order->todo_count + 1, sizeof *ranges);
+    Peach__Range **pointers = calloc(order->todo_count + 1, sizeof *pointers);
+    int rc = ranges && pointers ? 0 : PEACH_E_MEMORY;
+    for (size_t i = 0; rc == 0 && i < order->todo_count; i++) {
+        pointers[i] = &ranges[i];
+        peach__range__init(&ranges[i]);
+        ranges[i].first = order->todo[i].first;
+        ranges[i].count = order->todo[i].count;
+    }
+    /* Each order with its job: the channel is cheap and jobs are small. */
+    task.job = (uint32_t)(seat->batch.elements / 2);
+    task.id = order->number = seat->process.sent;
+    task.first_item = order->first_item;
+    task.items = order->items;
+    task.payload = &payload;
+    task.todo = pointers;
+    task.n_todo = order->todo_count;
+    if (rc == 0) rc = wire_attach(&seat->batch.frames, order->payload, &payload);
+    if (rc == 0) rc = wire_batch_add(&seat->batch, 1, &order->job->base);
+    if (rc == 0) rc = wire_batch_add(&seat->batch, 2, &task.base);
+    free(ranges);
+    free(pointers);
+    return rc;
+}
+
+static void flush_seat(seat_t *seat)
+{
+    if (seat->batch.elements == 0) return;
+    channel_put_batch(seat->process.channel, PEACH__ENVELOPE__BODY_ASSIGN, &seat->batch);
+    wire_batch_clear(&seat->batch);
+    channel_flush(seat->process.channel); /* an end that is gone shows at its pid_fd */
+}
+
+/* How many orders an executor may hold: more than one only of very short ones. */
+static size_t seat_room(const worker_t *w)
+{
+    if (w->order_ns == 0 || w->order_ns > ahead_ns) return 1;
+    uint64_t ahead = ahead_ns / w->order_ns;
+    return ahead > max_ahead ? max_ahead : (size_t)ahead;
+}
+
+/* The ready executor with the fewest orders, or NULL. */
+static seat_t *seat_free(const worker_t *w, size_t room)
+{
+    seat_t *best = NULL;
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        seat_t *seat = &w->seats[i];
+        if (seat->order_count >= room || !crew_ready(w, seat)) continue;
+        if (!best || seat->order_count < best->order_count) best = seat;
+        if (best->order_count == 0) break;
+    }
+    return best;
+}
+
+void orders_pump(worker_t *w)
+{
+    size_t room = seat_room(w);
+    while (!list_empty(&w->waiting)) {
+        seat_t *seat = seat_free(w, room);
+        if (!seat) break;
+        order_t *order = LIST_ITEM(list_first(&w->waiting), order_t, node);
+        if (wire_batch_full(&seat->batch)) flush_seat(seat);
+        if (put_order(seat, order) != 0) {
+            wire_batch_clear(&seat->batch);
+            order_end(w, order);
+            continue;
+        }
+        seat->process.sent++;
+        list_remove(&order->node);
+        list_append(&seat->orders, &order->node);
+        seat->order_count++;
+    }
+    for (unsigned i = 0; i < w->options.slots; i++)
+        if (w->seats[i].process.channel) flush_seat(&w->seats[i]);
+}
+
+/* ---- from the executors ---- */
+
+static order_t *order_at(const seat_t *seat, uint64_t number)
+{
+    for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n))
+        if (LIST_ITEM(n, order_t, node)->number == number) return LIST_ITEM(n, order_t, node);
+    return NULL;
+}
+
+void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
+{
+    const Peach__Results *results = wire_envelope(message)->results;
+    for (size_t i = 0; i < results->n_results; i++) {
+        Peach__Result *result = results->results[i];
+        order_t *order = order_at(seat, result->id);
+        if (!order) continue;
+        for (size_t j = 0; j < result->n_failures; j++) {
+            result->failures[j]->host = w->host;
+            result->failures[j]->pid = (uint32_t)seat->process.pid;
+        }
+        if (order->link) link_result(order->link, message, result, order->lease);
+        if (!result->ended) continue;
+        uint64_t ns = result->elapsed_us * 1000 + 1;
+        w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
+        seat->order_count--;
+        seat->failures = 0;
+        order_free(w, order);
+    }
+}
+
+/* ---- deaths ---- */
+
+static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const char *cause)
+{
+    Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
+    Peach__Result result = PEACH__RESULT__INIT;
+    failure.item = item;
+    failure.count = 1;
+    failure.status = order->cancelled ? PEACH_E_CANCELLED : PEACH_E_DIED;
+    failure.message = (char *)cause;
+    failure.host = w->host;
+    failure.pid = (uint32_t)pid;
+    result.failures = &failures;
+    result.n_failures = 1;
+    result.ended = true;
+    if (order->link) link_result(order->link, NULL, &result, order->lease);
+    order_free(w, order);
+}
+
+void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause)
+{
+    uint64_t claimed = shared_claimed(seat->process.shared);
+    uint32_t item = atomic_load(&seat->process.shared->item);
+    list_t again;
+    list_init(&again);
+    for (node_t *n; (n = list_first(&seat->orders)) != NULL;) {
+        order_t *order = LIST_ITEM(n, order_t, node);
+        list_remove(n);
+        if (order->number + 1 == claimed)
+            charge(w, order, item, pid, cause); /* it was the one that ran */
+        else if (order->number < claimed)
+            order_end(w, order); /* it was over, but not all of it was reported */
+        else
+            list_append(&again, n);
+    }
+    seat->order_count = 0;
+    for (node_t *n; (n = again.head.prev) != &again.head;) { /* in front, in their order */
+        list_remove(n);
+        list_prepend(&w->waiting, n);
+    }
+}
+
+/* ---- cancelling ---- */
+
+static order_t *find_lease(const list_t *list, const link_t *link, uint64_t lease)
+{
+    for (node_t *n = list_first(list); n; n = list_next(list, n)) {
+        order_t *order = LIST_ITEM(n, order_t, node);
+        if (order->link == link && order->lease == lease) return order;
+    }
+    return NULL;
+}
+
+/* The executor's orders that it has not begun wait again. */
+static void take_back(worker_t *w, seat_t *seat)
+{
+    uint32_t first = shared_take_back(seat->process.shared, seat->process.sent);
+    node_t *previous;
+    for (node_t *n = seat->orders.head.prev; n != &seat->orders.head; n = previous) {
+        previous = n->prev;
+        if (LIST_ITEM(n, order_t, node)->number < first) break;
+        list_remove(n);
+        list_prepend(&w->waiting, n);
+        seat->order_count--;
+    }
+}
+
+static void interrupt(worker_t *w, seat_t *seat, order_t *order)
+{
+    if (order->cancelled) return;
+    order->cancelled = true;
+    order->kill_ms = w->now_ms + GRACE_MS;
+    slot_interrupt(&seat->process, order->number);
+}
+
+static void cancel_lease(worker_t *w, link_t *link, uint64_t lease)
+{
+    order_t *order = find_lease(&w->waiting, link, lease);
+    for (unsigned i = 0; i < w->options.slots && !order; i++) {
+        seat_t *seat = &w->seats[i];
+        order_t *held = find_lease(&seat->orders, link, lease);
+        if (!held) continue;
+        if (held->number >= shared_claimed(seat->process.shared)) take_back(w, seat);
+        order = find_lease(&w->waiting, link, lease);
+        if (!order) interrupt(w, seat, held);
+        break;
+    }
+    if (order) order_end(w, order);
+}
+
+void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel)
+{
+    for (size_t i = 0; i < cancel->n_leases; i++) cancel_lease(w, link, cancel->leases[i]);
+}
+
+void orders_forget(worker_t *w, link_t *link)
+{
+    node_t *next;
+    for (node_t *n = list_first(&w->waiting); n; n = next) {
+        next = list_next(&w->waiting, n);
+        if (LIST_ITEM(n, order_t, node)->link == link) order_free(w, LIST_ITEM(n, order_t, node));
+    }
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        seat_t *seat = &w->seats[i];
+        if (list_empty(&seat->orders)) continue;
+        take_back(w, seat);
+        for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n)) {
+            order_t *order = LIST_ITEM(n, order_t, node);
+            if (order->link != link) continue;
+            order->link = NULL;
+            interrupt(w, seat, order);
+        }
+    }
+    for (node_t *n = list_first(&w->waiting); n; n = next) {
+        next = list_next(&w->waiting, n);
+        if (LIST_ITEM(n, order_t, node)->link == link) order_free(w, LIST_ITEM(n, order_t, node));
+    }
+}
+
+/* ---- the regular look ---- */
+
+static void look_at(worker_t *w, seat_t *seat)
+{
+    if (!seat->process.shared) return;
+    uint64_t claim = atomic_load(&seat->process.shared->claim);
+    if (claim == seat->seen_claim && seat->order_count > 1) take_back(w, seat);
+    seat->seen_claim = claim;
+    for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n)) {
+        order_t *order = LIST_ITEM(n, order_t, node);
+        if (!order->kill_ms || w->now_ms < order->kill_ms) continue;
+        worker_say(w, "executor %d does not stop: killed", (int)seat->process.pid);
+        kill(seat->process.pid, SIGKILL);
+        order->kill_ms = 0;
+    }
+}
+
+void orders_look(worker_t *w)
+{
+    for (unsigned i = 0; i < w->options.slots; i++) look_at(w, &w->seats[i]);
+    orders_pump(w);
+    /* Who waits although it was to be short: another worker may be free. */
+    node_t *next;
+    for (node_t *n = list_first(&w->waiting); n; n = next) {
+        next = list_next(&w->waiting, n);
+        order_t *order = LIST_ITEM(n, order_t, node);
+        if (w->draining || w->now_ms - order->since_ms > give_back_ms) order_end(w, order);
+    }
+}
+
+void orders_clear(worker_t *w)
+{
+    for (node_t *n; (n = list_first(&w->waiting)) != NULL;)
+        order_free(w, LIST_ITEM(n, order_t, node));
+    for (unsigned i = 0; i < w->options.slots && w->seats; i++)
+        for (node_t *n; (n = list_first(&w->seats[i].orders)) != NULL;)
+            order_free(w, LIST_ITEM(n, order_t, node));
+}

@@ -1,0 +1,102 @@
+# This Source Code Form is subject to the terms of the Mozilla Public
+# License, v. 2.0. If a copy of the MPL was not distributed with this file,
+# You can obtain one at https://mozilla.org/MPL/2.0/.
+"""What an executor does in Python: loading preloads, seeding, telling errors.
+
+It is compiled into peach_python.so and run once, in a namespace of its own.
+"""
+import importlib
+import importlib.util
+import os
+import random
+import sys
+import traceback
+
+
+def load_file(name, path):
+    """Import the file as a module; {function name: callable}, in order.
+
+    Bare names and qualified ones (multip.fnc) both. A preload that was loaded
+    under this name before is replaced.
+    """
+    stem = name[:-3]
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # its neighbours, as if it were run as a script
+    spec = importlib.util.spec_from_file_location(stem, path)
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(stem)
+    sys.modules[stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if before is None:
+            del sys.modules[stem]
+        else:
+            sys.modules[stem] = before
+        raise
+    names = getattr(module, "__all__", None)
+    if names is None:
+        names = [
+            key
+            for key, value in vars(module).items()
+            if not key.startswith("_")
+            and callable(value)
+            and getattr(value, "__module__", stem) == stem
+        ]
+    found = {key: getattr(module, key) for key in names}
+    return {**found, **{f"{stem}.{key}": value for key, value in found.items()}}
+
+
+def load_module(name):
+    """module:NAME; {NAME: callable, module.NAME: callable}."""
+    module_name, _, attribute = name.partition(":")
+    value = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        value = getattr(value, part)
+    if not callable(value):
+        raise TypeError(f"{name} is not callable")
+    return {attribute: value, f"{module_name}.{attribute}": value}
+
+
+def seed(number):
+    """Give the item a random state of its own."""
+    random.seed(number)
+    try:
+        # Also when the function is the first to import it.
+        import numpy.random
+    except ImportError:
+        return
+    numpy.random.seed([number & 0xFFFFFFFF, number >> 32])
+
+
+def as_array(view, dtype, shape):
+    """An array over the memory of view: numpy's if it is there."""
+    try:
+        import numpy
+    except ImportError:
+        flat = view.cast("B").cast({"bool": "?", "int8": "b", "uint8": "B", "int16": "h",
+                                    "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
+                                    "uint64": "Q", "float32": "f", "float64": "d"}[dtype])
+        return flat if len(shape) == 1 else flat.tolist()
+    return numpy.frombuffer(view, dtype).reshape(shape)
+
+
+def describe(error):
+    """(type, message, traceback) of an exception, without the executor's own frames."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else kind.__module__ + "."
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in (
+        "peach_bootstrap",
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+        "importlib",
+    ):
+        frames = frames.tb_next
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<str() of the exception raised {type(broken).__name__}>"
+    text = "".join(traceback.format_exception(kind, error, frames))
+    return module + kind.__qualname__, message, text

@@ -1,0 +1,181 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+
+/* The Python runtime of an executor: embedded CPython, started with the first
+   Python preload and kept. It is used by the executor's one thread, which holds
+   the GIL all the time. */
+#include "value.h"
+
+#include "bootstrap.py.h"
+#include "runtime.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    runtime_t base;
+    PyObject *load_file, *load_module, *seed, *describe;
+} python_t;
+
+static const shared_t *page;
+
+/* Interrupts the task that is to be cancelled and no other. */
+static void on_sigint(int signal)
+{
+    (void)signal;
+    uint64_t cancel = atomic_load(&page->cancel);
+    if (cancel != 0 && cancel == shared_claimed(page)) PyErr_SetInterrupt();
+}
+
+/* Moves the pending Python exception into failure. */
+static void take_error(python_t *self, failure_t *failure, int status)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback) PyException_SetTraceback(error, traceback);
+    PyObject *told = error ? PyObject_CallOneArg(self->describe, error) : NULL;
+    const char *name, *message, *text;
+    if (told && PyArg_ParseTuple(told, "sss", &name, &message, &text)) {
+        failure_set(failure, status, "%s", message);
+        failure->type = strdup(name);
+        failure->traceback = strdup(text);
+    } else {
+        PyErr_Clear();
+        failure_set(failure, status, "an exception that cannot be described (%s)",
+                    type ? ((PyTypeObject *)type)->tp_name : "none");
+    }
+    Py_XDECREF(told);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+}
+
+static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_fn define,
+                       void *executor, failure_t *failure)
+{
+    python_t *self = (python_t *)base;
+    PyObject *found = item->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE
+                          ? PyObject_CallFunction(self->load_module, "s", item->name)
+                          : PyObject_CallFunction(self->load_file, "ss", item->name, item->path);
+    if (!found) {
+        take_error(self, failure, PEACH_E_PRELOAD);
+        return PEACH_E_PRELOAD;
+    }
+    PyObject *name, *function;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(found, &position, &name, &function)) {
+        const char *text = PyUnicode_AsUTF8(name);
+        if (!text || strlen(text) > WIRE_MAX_NAME) {
+            PyErr_Clear();
+            continue; /* a name that nobody can send */
+        }
+        Py_INCREF(function);
+        define(executor, text, function);
+    }
+    Py_DECREF(found);
+    return 0;
+}
+
+static PyObject *run(python_t *self, PyObject *function, const call_t *call)
+{
+    PyObject *few[8], **args = few, *result = NULL;
+    size_t made = 0;
+    if (call->arg_count > 8 && !(args = calloc(call->arg_count, sizeof *args)))
+        return PyErr_NoMemory();
+    if (call->seeded) {
+        PyObject *seeded = PyObject_CallFunction(self->seed, "K", (unsigned long long)call->seed);
+        if (!seeded) goto done;
+        Py_DECREF(seeded);
+    }
+    for (; made < call->arg_count; made++)
+        if (!(args[made] = python_from_value(call->args[made]))) goto done;
+    result = PyObject_Vectorcall(function, args, call->arg_count, NULL);
+done:
+    while (made > 0) Py_DECREF(args[--made]);
+    if (args != few) free(args);
+    return result;
+}
+
+static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *call,
+                                  failure_t *failure)
+{
+    python_t *self = (python_t *)base;
+    PyObject *object = run(self, handle, call);
+    peach_value_t *value = object ? python_to_value(object) : NULL;
+    Py_XDECREF(object);
+    if (!value) take_error(self, failure, PEACH_E_RAISED);
+    if (call_cancelled(page, call->task)) {
+        /* An interrupt that came too late must not hit the next item. */
+        PyErr_CheckSignals();
+        PyErr_Clear();
+    }
+    return value;
+}
+
+static void python_destroy(runtime_t **self_p)
+{
+    free(*self_p); /* the interpreter goes with the process */
+    *self_p = NULL;
+}
+
+static bool start_interpreter(failure_t *failure)
+{
+    /* Another Python's home would give us its library. */
+    unsetenv("PYTHONHOME");
+    unsetenv("PYTHONEXECUTABLE");
+    unsetenv("PYTHONSTARTUP");
+    unsetenv("PYTHONINSPECT");
+    unsetenv("__PYVENV_LAUNCHER__");
+    PyConfig config;
+    PyConfig_InitPythonConfig(&config);
+    config.parse_argv = 0;
+    config.buffered_stdio = 0;
+    config.install_signal_handlers = 1;
+    config.use_environment = 1;
+    PyStatus status = PyConfig_SetBytesString(&config, &config.program_name, PEACH_PYTHON);
+    if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    if (PyStatus_Exception(status))
+        failure_set(failure, PEACH_E_UNSUPPORTED, "Python does not start: %s",
+                    status.err_msg ? status.err_msg : "no reason given");
+    return !PyStatus_Exception(status);
+}
+
+static bool run_bootstrap(python_t *self, failure_t *failure)
+{
+    PyObject *code = Py_CompileString((const char *)bootstrap_py, "<peach>", Py_file_input);
+    PyObject *module = code ? PyImport_ExecCodeModule("peach_bootstrap", code) : NULL;
+    if (module) {
+        self->load_file = PyObject_GetAttrString(module, "load_file");
+        self->load_module = PyObject_GetAttrString(module, "load_module");
+        self->seed = PyObject_GetAttrString(module, "seed");
+        self->describe = PyObject_GetAttrString(module, "describe");
+        python_value_init(PyObject_GetAttrString(module, "as_array"));
+    }
+    Py_XDECREF(code);
+    Py_XDECREF(module);
+    if (!PyErr_Occurred()) return true;
+    PyErr_Print();
+    failure_set(failure, PEACH_E_UNSUPPORTED, "Python's standard library is not complete");
+    return false;
+}
+
+PEACH_EXPORT runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure);
+
+runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure)
+{
+    python_t *self = calloc(1, sizeof *self);
+    if (!self) return NULL;
+    page = shared;
+    self->base = (runtime_t){python_load, python_call, python_destroy};
+    if (!start_interpreter(failure) || !run_bootstrap(self, failure)) {
+        free(self);
+        return NULL;
+    }
+    struct sigaction action = {.sa_handler = on_sigint};
+    sigaction(SIGINT, &action, NULL);
+    return &self->base;
+}

@@ -1,0 +1,271 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "value.h"
+
+#include <string.h>
+
+static PyObject *make_array;
+
+void python_value_init(PyObject *as_array) { make_array = as_array; }
+
+/* ---- to Python ---- */
+
+static const char *const dtype_names[] = {
+    [PEACH_DTYPE_BOOL] = "bool",     [PEACH_DTYPE_INT8] = "int8",
+    [PEACH_DTYPE_UINT8] = "uint8",   [PEACH_DTYPE_INT16] = "int16",
+    [PEACH_DTYPE_UINT16] = "uint16", [PEACH_DTYPE_INT32] = "int32",
+    [PEACH_DTYPE_UINT32] = "uint32", [PEACH_DTYPE_INT64] = "int64",
+    [PEACH_DTYPE_UINT64] = "uint64", [PEACH_DTYPE_FLOAT32] = "float32",
+    [PEACH_DTYPE_FLOAT64] = "float64",
+};
+
+static PyObject *from_array(const peach_value_t *value)
+{
+    size_t size, ndim = peach_value_array_ndim(value);
+    const void *data = peach_value_array_bytes(value, &size);
+    const uint64_t *dims = peach_value_array_shape(value);
+    /* A bytearray of its own: the function may write to its argument. */
+    PyObject *bytes = PyByteArray_FromStringAndSize(data, (Py_ssize_t)size);
+    PyObject *view = bytes ? PyMemoryView_FromObject(bytes) : NULL;
+    PyObject *shape = view ? PyTuple_New((Py_ssize_t)ndim) : NULL;
+    for (size_t i = 0; shape && i < ndim; i++) {
+        PyObject *dim = PyLong_FromUnsignedLongLong(dims[i]);
+        if (dim)
+            PyTuple_SET_ITEM(shape, (Py_ssize_t)i, dim);
+        else
+            Py_CLEAR(shape);
+    }
+    PyObject *array = NULL;
+    if (shape)
+        array = PyObject_CallFunction(make_array, "OsO", view,
+                                      dtype_names[peach_value_array_dtype(value)], shape);
+    Py_XDECREF(shape);
+    Py_XDECREF(view);
+    Py_XDECREF(bytes);
+    return array;
+}
+
+static PyObject *from_list(const peach_value_t *value)
+{
+    size_t count = peach_value_length(value);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *element = python_from_value(peach_value_at(value, i));
+        if (element)
+            PyList_SET_ITEM(list, (Py_ssize_t)i, element);
+        else
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *from_map(const peach_value_t *value)
+{
+    size_t count = peach_value_length(value);
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; dict && i < count; i++) {
+        PyObject *element = python_from_value(peach_value_at(value, i));
+        if (!element || PyDict_SetItemString(dict, peach_value_key(value, i), element) != 0)
+            Py_CLEAR(dict);
+        Py_XDECREF(element);
+    }
+    return dict;
+}
+
+PyObject *python_from_value(const peach_value_t *value)
+{
+    bool truth = false;
+    int64_t integer = 0;
+    double real = 0;
+    size_t size;
+    switch (peach_value_kind(value)) {
+    case PEACH_BOOL: peach_value_as_bool(value, &truth); return PyBool_FromLong(truth);
+    case PEACH_INT: peach_value_as_int(value, &integer); return PyLong_FromLongLong(integer);
+    case PEACH_DOUBLE: peach_value_as_double(value, &real); return PyFloat_FromDouble(real);
+    case PEACH_STRING: {
+        const char *text = peach_value_as_string(value, &size);
+        return PyUnicode_FromStringAndSize(text, (Py_ssize_t)size);
+    }
+    case PEACH_BYTES: {
+        const char *bytes = peach_value_as_bytes(value, &size);
+        return PyBytes_FromStringAndSize(bytes, (Py_ssize_t)size);
+    }
+    case PEACH_LIST: return from_list(value);
+    case PEACH_MAP: return from_map(value);
+    case PEACH_ARRAY: return from_array(value);
+    default: Py_RETURN_NONE;
+    }
+}
+
+/* ---- from Python ---- */
+
+static peach_value_t *to_value(PyObject *object, int depth);
+
+/* The dtype of a struct-module format on this (little-endian) machine, or 0. */
+static peach_dtype_t dtype_of(const char *format, Py_ssize_t size)
+{
+    if (!format) return PEACH_DTYPE_UINT8;
+    if (*format == '@' || *format == '=' || *format == '<') format++;
+    if (strlen(format) != 1) return 0;
+    if (*format == '?') return PEACH_DTYPE_BOOL;
+    if (*format == 'f') return PEACH_DTYPE_FLOAT32;
+    if (*format == 'd') return PEACH_DTYPE_FLOAT64;
+    static const peach_dtype_t is_signed[] = {PEACH_DTYPE_INT8, PEACH_DTYPE_INT16,
+                                              PEACH_DTYPE_INT32, PEACH_DTYPE_INT64};
+    static const peach_dtype_t is_unsigned[] = {PEACH_DTYPE_UINT8, PEACH_DTYPE_UINT16,
+                                                PEACH_DTYPE_UINT32, PEACH_DTYPE_UINT64};
+    int log = size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : size == 8 ? 3 : -1;
+    if (log < 0) return 0;
+    if (strchr("bhilqn", *format)) return is_signed[log];
+    return strchr("BHILQN", *format) ? is_unsigned[log] : 0;
+}
+
+static peach_value_t *scalar_of(peach_dtype_t dtype, const void *data)
+{
+    /* An array with one element is a list of one item: take it. */
+    if (dtype == PEACH_DTYPE_UINT64) {
+        uint64_t number;
+        memcpy(&number, data, sizeof number);
+        if (number > INT64_MAX) {
+            PyErr_SetString(PyExc_OverflowError, "an int beyond 64 bits has no Value form");
+            return NULL;
+        }
+    }
+    switch (dtype) {
+#define CASE(code, type, make)          \
+    case code: {                        \
+        type x;                         \
+        memcpy(&x, data, sizeof x);     \
+        return make(x);                 \
+    }
+        CASE(PEACH_DTYPE_BOOL, unsigned char, peach_value_bool)
+        CASE(PEACH_DTYPE_INT8, int8_t, peach_value_int)
+        CASE(PEACH_DTYPE_UINT8, uint8_t, peach_value_int)
+        CASE(PEACH_DTYPE_INT16, int16_t, peach_value_int)
+        CASE(PEACH_DTYPE_UINT16, uint16_t, peach_value_int)
+        CASE(PEACH_DTYPE_INT32, int32_t, peach_value_int)
+        CASE(PEACH_DTYPE_UINT32, uint32_t, peach_value_int)
+        CASE(PEACH_DTYPE_INT64, int64_t, peach_value_int)
+        CASE(PEACH_DTYPE_UINT64, int64_t, peach_value_int)
+        CASE(PEACH_DTYPE_FLOAT32, float, peach_value_double)
+        CASE(PEACH_DTYPE_FLOAT64, double, peach_value_double)
+    default: return NULL;
+    }
+}
+
+static peach_value_t *no_form(PyObject *object)
+{
+    PyErr_Format(PyExc_TypeError,
+                 "a %.200s has no Value form (None, bool, int, float, str, bytes, list, tuple, "
+                 "dict with str keys and arrays have one)",
+                 Py_TYPE(object)->tp_name);
+    return NULL;
+}
+
+static peach_value_t *to_array(PyObject *object)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) {
+        PyErr_Clear();
+        return no_form(object);
+    }
+    peach_dtype_t dtype = dtype_of(view.format, view.itemsize);
+    peach_value_t *value = NULL;
+    uint64_t shape[PEACH_MAX_DIMS];
+    if (!dtype || (Py_ssize_t)peach_dtype_size(dtype) != view.itemsize ||
+        view.ndim > PEACH_MAX_DIMS) {
+        PyErr_Format(PyExc_TypeError, "an array of format '%.50s' has no Value form",
+                     view.format ? view.format : "");
+    } else if (view.ndim == 0) {
+        value = scalar_of(dtype, view.buf); /* a numpy scalar */
+    } else {
+        for (int i = 0; i < view.ndim; i++) shape[i] = (uint64_t)view.shape[i];
+        value = peach_value_array(dtype, (size_t)view.ndim, shape, NULL);
+        if (!value)
+            PyErr_NoMemory();
+        else if (PyBuffer_ToContiguous(peach_value_array_data(value, NULL), &view, view.len, 'C'))
+            peach_value_destroy(&value);
+    }
+    PyBuffer_Release(&view);
+    return value;
+}
+
+static peach_value_t *to_list(PyObject *object, int depth)
+{
+    peach_value_t *list = peach_value_list();
+    /* The size is asked for each time: str() of an element may change the list. */
+    for (Py_ssize_t i = 0; list && i < PySequence_Fast_GET_SIZE(object); i++) {
+        peach_value_t *element = to_value(PySequence_Fast_GET_ITEM(object, i), depth);
+        if (!element || peach_value_append(list, &element) != 0) peach_value_destroy(&list);
+    }
+    if (!list && !PyErr_Occurred()) PyErr_NoMemory();
+    return list;
+}
+
+static peach_value_t *to_map(PyObject *object, int depth)
+{
+    peach_value_t *map = peach_value_map();
+    PyObject *key, *member;
+    Py_ssize_t position = 0;
+    while (map && PyDict_Next(object, &position, &key, &member)) {
+        Py_ssize_t size = 0;
+        const char *text = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, &size) : NULL;
+        if (!text && !PyErr_Occurred())
+            PyErr_Format(PyExc_TypeError, "a dict key that is a %.200s has no Value form",
+                         Py_TYPE(key)->tp_name);
+        if (text && strlen(text) != (size_t)size) {
+            PyErr_SetString(PyExc_TypeError, "a dict key with a NUL has no Value form");
+            text = NULL;
+        }
+        peach_value_t *element = text ? to_value(member, depth) : NULL;
+        if (!element || peach_value_set(map, text, &element) != 0) peach_value_destroy(&map);
+    }
+    if (!map && !PyErr_Occurred()) PyErr_NoMemory();
+    return map;
+}
+
+static peach_value_t *to_int(PyObject *object)
+{
+    int overflow;
+    long long number = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow) {
+        PyErr_SetString(PyExc_OverflowError, "an int beyond 64 bits has no Value form");
+        return NULL;
+    }
+    if (number == -1 && PyErr_Occurred()) return NULL;
+    return peach_value_int(number);
+}
+
+static peach_value_t *to_value(PyObject *object, int depth)
+{
+    if (depth > PEACH_MAX_DEPTH) {
+        PyErr_Format(PyExc_ValueError, "nested deeper than %d levels", (int)PEACH_MAX_DEPTH);
+        return NULL;
+    }
+    if (object == Py_None) return peach_value_null();
+    if (PyBool_Check(object)) return peach_value_bool(object == Py_True);
+    if (PyLong_Check(object)) return to_int(object);
+    if (PyFloat_Check(object)) return peach_value_double(PyFloat_AS_DOUBLE(object));
+    if (PyUnicode_Check(object)) {
+        Py_ssize_t size;
+        const char *text = PyUnicode_AsUTF8AndSize(object, &size);
+        return text ? peach_value_string_n(text, (size_t)size) : NULL;
+    }
+    if (PyBytes_Check(object))
+        return peach_value_bytes(PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object));
+    if (PyByteArray_Check(object))
+        return peach_value_bytes(PyByteArray_AS_STRING(object),
+                                 (size_t)PyByteArray_GET_SIZE(object));
+    if (PyList_Check(object) || PyTuple_Check(object)) return to_list(object, depth + 1);
+    if (PyDict_Check(object)) return to_map(object, depth + 1);
+    if (PyObject_CheckBuffer(object)) return to_array(object);
+    return no_form(object);
+}
+
+peach_value_t *python_to_value(PyObject *object)
+{
+    peach_value_t *value = to_value(object, 0);
+    if (!value && !PyErr_Occurred()) PyErr_NoMemory();
+    return value;
+}

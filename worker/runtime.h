@@ -1,0 +1,64 @@
+/* What an executor can run: native plugins and Python, behind one interface.
+
+   The Python runtime is a module of its own (peach_python.so) that is loaded with
+   the first Python preload, so that a fleet of plugins never loads libpython.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_RUNTIME_H
+#define PEACH_RUNTIME_H
+
+#include "shared.h"
+#include "wire.h"
+#include <peach/value.h>
+
+typedef struct runtime runtime_t;
+
+/* Why a preload or an item failed; the strings are the owner's to free. */
+typedef struct {
+    int status;
+    char *type, *message, *traceback; /* may be NULL */
+} failure_t;
+
+PEACH_EXPORT void failure_clear(failure_t *self);
+
+/* Sets status and message (printf). */
+PEACH_EXPORT void failure_set(failure_t *self, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* One item that is to be run. */
+typedef struct {
+    const peach_value_t *const *args; /* lent */
+    size_t arg_count;
+    uint64_t item;     /* in its job */
+    bool seeded;
+    uint64_t seed;     /* of this item */
+    uint32_t task;     /* its number at this executor */
+} call_t;
+
+/* Told of each function that a preload defines; handle is the runtime's. */
+typedef void (*define_fn)(void *executor, const char *name, void *handle);
+
+struct runtime {
+    /* Loads a preload and defines its functions. 0 or a negative status. */
+    int (*load)(runtime_t *self, const Peach__PreloadItem *item, define_fn define, void *executor,
+                failure_t *failure);
+    /* Runs a function. The result is the caller's; NULL with failure set. */
+    peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call,
+                           failure_t *failure);
+    void (*destroy)(runtime_t **self_p);
+};
+
+runtime_t *native_runtime_new(const shared_t *shared);
+
+/* Exported by peach_python.so. */
+runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure);
+
+/* Whether the task of that number is to be interrupted. */
+static inline bool call_cancelled(const shared_t *shared, uint32_t task)
+{
+    return atomic_load(&shared->cancel) == (uint64_t)task + 1;
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* A page that a supervisor and one executor share, for what must be known of an
+   executor that cannot answer: because it computes, or because it is dead.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_SHARED_H
+#define PEACH_SHARED_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Tasks are numbered in the order in which they are sent to the executor. */
+typedef struct {
+    /* High half: tasks claimed so far (the executor begins task n by raising it to
+       n + 1). Low half: tasks below it that were not claimed were taken back. */
+    _Atomic uint64_t claim;
+    _Atomic uint32_t item;     /* of the claimed task, that is being run or was last */
+    _Atomic uint64_t cancel;   /* number + 1 of the task that is to be interrupted */
+    _Atomic uint32_t preload;  /* preloads begun */
+} shared_t;
+
+static inline uint64_t shared_claimed(const shared_t *s) { return atomic_load(&s->claim) >> 32; }
+
+/* Executor: begins task number; false if it was taken back. */
+static inline bool shared_begin(shared_t *s, uint32_t number)
+{
+    uint64_t old = atomic_load(&s->claim);
+    do {
+        if (number < (uint32_t)old) return false;
+    } while (!atomic_compare_exchange_weak(&s->claim, &old,
+                                           (uint64_t)(number + 1) << 32 | (uint32_t)old));
+    return true;
+}
+
+/* Supervisor: takes back all tasks below end that are not claimed; the first one of
+   them is returned (end if there is none). */
+static inline uint32_t shared_take_back(shared_t *s, uint32_t end)
+{
+    uint64_t old = atomic_load(&s->claim);
+    while (!atomic_compare_exchange_weak(&s->claim, &old, (old & 0xFFFFFFFF00000000) | end)) {
+    }
+    /* Claimed tasks are below the high half; a number can be taken back once. */
+    uint32_t first = (uint32_t)(old >> 32);
+    if (first < (uint32_t)old) first = (uint32_t)old;
+    return first < end ? first : end;
+}
+
+#endif

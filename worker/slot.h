@@ -1,0 +1,41 @@
+/* A slot: one executor process at a time, the channel and the page to it. It is
+   started, watched and killed here; what it runs is the supervisor's business.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_SLOT_H
+#define PEACH_SLOT_H
+
+#include "channel.h"
+#include "shared.h"
+
+#include <sys/types.h>
+
+typedef struct {
+    pid_t pid;          /* 0: no process */
+    int pid_fd;         /* readable when the process has ended */
+    channel_t *channel; /* non-blocking */
+    shared_t *shared;
+    uint32_t sent;      /* tasks sent to this process so far */
+    uint32_t preloads;  /* preloads it has answered for */
+    uint64_t started_ms;
+    bool killed;        /* by the supervisor, with a reason of its own */
+} slot_t;
+
+/* Starts an executor; threads goes into OMP_NUM_THREADS and its like. 0, or
+   PEACH_E_SYSTEM with a sentence in error. */
+int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, char *error,
+               size_t error_size);
+
+/* Collects the process, which has ended or is ended now, and says how it ended
+   ("killed by signal 9 (Killed)", "exited with code 3"). */
+void slot_reap(slot_t *self, char *cause, size_t cause_size);
+
+/* Releases channel and page of a process that was reaped. */
+void slot_clear(slot_t *self);
+
+/* Asks the executor to interrupt task number if it is running it. */
+void slot_interrupt(slot_t *self, uint32_t number);
+
+#endif

@@ -1,0 +1,239 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "inside.h"
+
+#include "endpoint.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+void worker_say(const worker_t *w, const char *format, ...)
+{
+    if (!w->options.verbose) return;
+    va_list args;
+    va_start(args, format);
+    fputs("peach-worker: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+static uint64_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static int make_labels(worker_t *w, char *error, size_t size)
+{
+    size_t count = w->options.label_count;
+    w->labels = calloc(count + 1, sizeof *w->labels);
+    w->label_pointers = calloc(count + 1, sizeof *w->label_pointers);
+    if (!w->labels || !w->label_pointers) return PEACH_E_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const char *text = w->options.labels[i], *equals = strchr(text, '=');
+        if (!equals || equals == text || strlen(text) > WIRE_MAX_NAME) {
+            snprintf(error, size, "label '%s': a label is KEY=VALUE, up to %d bytes", text,
+                     WIRE_MAX_NAME);
+            return PEACH_E_ARGUMENT;
+        }
+        peach__label__init(&w->labels[i]);
+        w->labels[i].key = strndup(text, (size_t)(equals - text));
+        w->labels[i].value = (char *)equals + 1;
+        if (!w->labels[i].key) return PEACH_E_MEMORY;
+        w->label_pointers[i] = &w->labels[i];
+    }
+    return 0;
+}
+
+static int open_links(worker_t *w, char *error, size_t size)
+{
+    endpoints_t endpoints;
+    int rc = endpoints_parse(&endpoints, w->options.endpoints, error, size);
+    if (rc == 0) rc = endpoints_check_exposure(&endpoints, w->options.insecure, error, size);
+    if (rc) return rc;
+    w->context = zmq_ctx_new();
+    w->links = calloc(endpoints.count, sizeof *w->links);
+    if (!w->context || !w->links) return PEACH_E_MEMORY;
+    for (; w->link_count < endpoints.count && rc == 0; w->link_count++)
+        rc = link_open(w, &w->links[w->link_count], endpoints.text[w->link_count]);
+    if (rc)
+        snprintf(error, size, "cannot connect to '%s': %s",
+                 endpoints.text[w->link_count - 1], zmq_strerror(errno));
+    return rc;
+}
+
+static int start_crew(worker_t *w, char *error, size_t size)
+{
+    w->seats = calloc(w->options.slots, sizeof *w->seats);
+    if (!w->seats) return PEACH_E_MEMORY;
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        list_init(&w->seats[i].orders);
+        w->seats[i].process.pid_fd = -1;
+    }
+    int rc = 0;
+    for (unsigned i = 0; i < w->options.slots && rc == 0; i++)
+        rc = crew_start(w, &w->seats[i], error, size);
+    return rc;
+}
+
+worker_t *worker_new(const worker_options_t *options, int *status, char *error,
+                     size_t error_size)
+{
+    worker_t *w = calloc(1, sizeof *w);
+    *status = PEACH_E_MEMORY;
+    snprintf(error, error_size, "out of memory");
+    if (!w) return NULL;
+    w->options = *options;
+    list_init(&w->waiting);
+    w->now_ms = w->lost_ms = clock_ms();
+    gethostname(w->host, sizeof w->host - 1);
+    randombytes_buf(w->session, sizeof w->session);
+    if ((*status = make_labels(w, error, error_size)) != 0 ||
+        (*status = shelf_fill(w, error, error_size)) != 0 ||
+        (*status = open_links(w, error, error_size)) != 0 ||
+        (*status = start_crew(w, error, error_size)) != 0)
+        worker_destroy(&w);
+    return w;
+}
+
+void worker_destroy(worker_t **self_p)
+{
+    worker_t *w = *self_p;
+    *self_p = NULL;
+    if (!w) return;
+    orders_clear(w);
+    for (unsigned i = 0; w->seats && i < w->options.slots; i++) {
+        char cause[256];
+        slot_reap(&w->seats[i].process, cause, sizeof cause);
+        slot_clear(&w->seats[i].process);
+        wire_batch_free(&w->seats[i].batch);
+    }
+    free(w->seats);
+    for (size_t i = 0; i < w->link_count; i++) link_close(&w->links[i]);
+    free(w->links);
+    if (w->context) zmq_ctx_term(w->context);
+    shelf_clear(w);
+    for (size_t i = 0; w->labels && i < w->options.label_count; i++) free(w->labels[i].key);
+    free(w->labels);
+    free(w->label_pointers);
+    free(w);
+}
+
+/* ---- the loop ---- */
+
+static bool any_full(const worker_t *w)
+{
+    for (size_t i = 0; i < w->link_count; i++)
+        if (link_full(&w->links[i])) return true;
+    return false;
+}
+
+/* Sockets, monitors, stop_fd, then two descriptors a seat. */
+static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd, bool full)
+{
+    int count = 0;
+    for (size_t i = 0; i < w->link_count; i++) {
+        items[count++] = (zmq_pollitem_t){w->links[i].socket, 0, ZMQ_POLLIN, 0};
+        items[count++] = (zmq_pollitem_t){w->links[i].monitor, 0, ZMQ_POLLIN, 0};
+    }
+    items[count++] = (zmq_pollitem_t){NULL, stop_fd, ZMQ_POLLIN, 0};
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        const slot_t *process = &w->seats[i].process;
+        short events = full ? 0 : ZMQ_POLLIN;
+        if (process->channel && channel_pending(process->channel)) events |= ZMQ_POLLOUT;
+        int fd = process->channel ? channel_fd(process->channel) : -1;
+        /* ZeroMQ polls no negative descriptors: an empty seat looks at stop_fd, for nothing. */
+        items[count++] = (zmq_pollitem_t){NULL, fd < 0 ? stop_fd : fd, fd < 0 ? 0 : events, 0};
+        items[count++] = (zmq_pollitem_t){NULL, fd < 0 ? stop_fd : process->pid_fd,
+                                          fd < 0 ? 0 : ZMQ_POLLIN, 0};
+    }
+    int rc = zmq_poll(items, count, full ? 1 : LOOK_MS);
+    w->now_ms = clock_ms();
+    return rc < 0 && errno != EINTR ? PEACH_E_SYSTEM : 0;
+}
+
+static void serve_seats(worker_t *w, const zmq_pollitem_t *items)
+{
+    for (unsigned i = 0; i < w->options.slots; i++, items += 2) {
+        seat_t *seat = &w->seats[i];
+        if (!seat->process.channel) continue;
+        if (items[0].revents & ZMQ_POLLOUT) channel_flush(seat->process.channel);
+        bool ended = items[1].revents & ZMQ_POLLIN;
+        if (ended || items[0].revents & ZMQ_POLLIN) crew_receive(w, seat); /* its last words */
+        if (ended && seat->process.channel) crew_died(w, seat);
+    }
+}
+
+static void keep_time(worker_t *w)
+{
+    crew_keep(w);
+    if (w->now_ms - w->looked_ms >= LOOK_MS) {
+        w->looked_ms = w->now_ms;
+        orders_look(w);
+    }
+    bool there = false;
+    for (size_t i = 0; i < w->link_count; i++) {
+        link_keep(w, &w->links[i]);
+        there |= w->links[i].welcomed;
+    }
+    if (there) w->lost_ms = w->now_ms;
+}
+
+static bool finished(const worker_t *w)
+{
+    if (w->failed) return true;
+    if (w->options.leave_after_s > 0 &&
+        w->now_ms - w->lost_ms > (uint64_t)w->options.leave_after_s * 1000)
+        return true;
+    size_t drained = 0;
+    for (size_t i = 0; i < w->link_count; i++) {
+        if (w->links[i].batch.elements > 0 && w->links[i].welcomed) return false;
+        drained += w->links[i].drained;
+    }
+    return w->order_count == 0 && (w->draining || drained == w->link_count);
+}
+
+static void begin_drain(worker_t *w)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Drain drain = PEACH__DRAIN__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_DRAIN;
+    envelope.drain = &drain;
+    w->draining = true;
+    for (size_t i = 0; i < w->link_count; i++)
+        if (w->links[i].welcomed) wire_send(w->links[i].socket, NULL, &envelope, NULL);
+}
+
+int worker_run(worker_t *w, int stop_fd)
+{
+    zmq_pollitem_t *items =
+        calloc(2 * w->link_count + 1 + 2 * w->options.slots, sizeof *items);
+    if (!items) return PEACH_E_MEMORY;
+    int rc = 0, stops = 0;
+    while (!finished(w)) {
+        bool full = any_full(w);
+        if ((rc = wait_for_events(w, items, stop_fd, full)) != 0) break;
+        char byte;
+        if (items[2 * w->link_count].revents && read(stop_fd, &byte, 1) == 1) {
+            if (++stops > 1) break;
+            begin_drain(w);
+        }
+        for (size_t i = 0; i < w->link_count; i++)
+            if (items[2 * i].revents || items[2 * i + 1].revents) link_receive(w, &w->links[i]);
+        serve_seats(w, items + 2 * w->link_count + 1);
+        orders_pump(w);
+        keep_time(w);
+    }
+    for (size_t i = 0; i < w->link_count; i++) link_goodbye(w, &w->links[i]);
+    free(items);
+    return rc == 0 && w->failed ? PEACH_E_PRELOAD : rc;
+}
