@@ -1,0 +1,176 @@
+"""The real programs, started and stopped by fixtures; everything on loopback and a
+free port, everything bounded in time, everything gone afterwards."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("PEACH_BIN", ROOT / "build" / "release" / "bin"))
+EXAMPLES = ROOT / "client" / "examples"
+HERE = pathlib.Path(__file__).resolve().parent
+# Sanitizers and valgrind make everything slower.
+SLOW = float(os.environ.get("PEACH_SLOW", "1"))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def peach(*args, timeout=60, stdin=None, env=None, check=None, cwd=None):
+    """Run the command; with check, expect this exit status."""
+    done = subprocess.run(
+        [str(BIN / "peach"), *map(str, args)],
+        input=stdin,
+        stdin=None if stdin is not None else subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout * SLOW,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+    )
+    if check is not None:
+        assert done.returncode == check, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def lines(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+class Process:
+    """A program of ours, with its standard error kept."""
+
+    def __init__(self, *args, env=None, prefix=()):
+        self.log = open(os.memfd_create("log"), "w+b", buffering=0)
+        self.process = subprocess.Popen(
+            [*prefix, *map(str, args)],
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            env={**os.environ, **(env or {})},
+        )
+        self.pid = self.process.pid
+
+    def said(self):
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=20):
+        return self.process.wait(timeout * SLOW)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+                self.process.send_signal(number)
+                try:
+                    self.process.wait(3 * SLOW)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+        self.process.wait()
+        self.log.close()
+
+
+class Fleet:
+    """A broker, and what is started against it."""
+
+    def __init__(self, *options):
+        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
+        self.env = {"PEACH_BROKER": self.endpoint}
+        self.processes = []
+        self.options = options
+        self.broker = None
+        self.start_broker()
+
+    def start_broker(self):
+        self.broker = self.start("peach-broker", "--bind", self.endpoint, *self.options)
+        until(lambda: "listening" in self.broker.said(), 10)
+
+    def start(self, program, *args, **more):
+        process = Process(BIN / program, *args, env=self.env, **more)
+        self.processes.append(process)
+        return process
+
+    def worker(self, slots=1, *preloads, ready=True, args=()):
+        before = len(self.workers())
+        options = [x for p in preloads for x in ("-l", p)]
+        process = self.start("peach-worker", "--slots", slots, *options, *args)
+        if ready:
+            until(lambda: self.count_ready() > before or process.process.poll() is not None, 30)
+        return process
+
+    def __call__(self, *args, **more):
+        return peach(*args, env=self.env, **more)
+
+    def view(self):
+        return lines(self("status", "--json", check=0))[0]
+
+    def workers(self):
+        return self.view()["workers"]
+
+    def count_ready(self):
+        return sum(w["state"] == "ready" for w in self.workers())
+
+    def stop(self):
+        # Workers that peach init started are nobody's children: they leave when told.
+        if self.broker.process.poll() is None:
+            try:
+                started = {p.pid for p in self.processes}
+                left = [w["pid"] for w in self.workers() if w["pid"] not in started]
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+            except Exception as error:
+                print("at the end:", error, file=sys.stderr)
+        for process in reversed(self.processes):
+            process.stop()
+
+
+def until(condition, timeout):
+    end = time.monotonic() + timeout * SLOW
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def fleet():
+    fleet = Fleet()
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def make_fleet():
+    made = []
+
+    def make(*options):
+        made.append(Fleet(*options))
+        return made[-1]
+
+    yield make
+    for fleet in made:
+        fleet.stop()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a preload and return its path."""
+
+    def write(text, name="script.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
