@@ -17,6 +17,7 @@
 static const uint64_t default_session_ms = 10000;
 
 enum { MESSAGES_A_TURN = 256, RETRY_MS = 2 };
+enum { RETURN_MS = 3000 }; /* for a worker whose connection closed to come back */
 
 static uint64_t clock_ms(void)
 {
@@ -128,7 +129,7 @@ static void welcome(broker_t *b, peer_t *peer)
     message.session_ms = (uint32_t)b->options.session_ms;
     message.max_payload_bytes = b->options.max_payload_bytes;
     message.max_batch = WIRE_MAX_BATCH;
-    if (peer->client) {
+    if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
         work_credit(b, &credit);
         message.credit = &credit;
     } else if (library_items(b, &frames, &message.preloads, &message.n_preloads) != 0) {
@@ -141,23 +142,41 @@ static void welcome(broker_t *b, peer_t *peer)
     wire_frames_clear(&frames);
 }
 
-static peer_t *session_begin(broker_t *b, const Peach__Hello *hello)
+/* Puts the session where its Hello came from. Takes the route. */
+static int session_route(broker_t *b, peer_t *peer, zmq_msg_t *route)
+{
+    unroute(b, peer);
+    list_remove(&peer->lost_node);
+    int rc = table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer);
+    if (rc == 0) peer_connect(peer, route);
+    peer->heard_ms = b->now_ms;
+    return rc;
+}
+
+static peer_t *session_new(broker_t *b, const Peach__Hello *hello)
 {
     peer_t *peer = peer_new(hello);
-    if (!peer) return NULL;
-    if (table_put(b->sessions, peer->session, sizeof peer->session, peer) != 0) {
+    if (peer && table_put(b->sessions, peer->session, sizeof peer->session, peer) != 0)
         peer_destroy(&peer);
-        return NULL;
-    }
-    list_append(&b->peers, &peer->node);
-    if (peer->role == PEACH__ROLE__ROLE_CLIENT)
-        peer->client = sched_client_add(b->sched, peer, 1);
-    bool client = peer->role == PEACH__ROLE__ROLE_CLIENT;
-    if (client ? !peer->client : library_register(b, peer, hello->registration) != 0) {
-        session_end(b, peer, "out of memory");
-        return NULL;
-    }
+    if (peer) list_append(&b->peers, &peer->node);
     return peer;
+}
+
+/* The core may give a worker orders as soon as it knows it: the Welcome goes first. */
+static int session_admit(broker_t *b, peer_t *peer, const Peach__Hello *hello)
+{
+    bool back = peer->worker != NULL;
+    welcome(b, peer);
+    say(b, peer, back ? "is back" : "joined");
+    if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
+        peer->client = sched_client_add(b->sched, peer, 1);
+        return peer->client ? 0 : PEACH_E_MEMORY;
+    }
+    int rc = library_register(b, peer, hello->registration);
+    if (rc) return rc;
+    if (back) sched_worker_reconcile(b->sched, peer->worker, hello->leases, hello->n_leases);
+    sched_worker_connected(b->sched, peer->worker, true);
+    return 0;
 }
 
 static void on_hello(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello)
@@ -176,31 +195,15 @@ static void on_hello(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello)
         return;
     }
     peer_t *peer = table_get(b->sessions, hello->session.data, hello->session.len);
-    if (peer && peer->client) { /* it starts over, and submits again what it wants */
-        session_end(b, peer, "came back");
+    if (peer && (peer->client || peer->role != hello->role)) {
+        session_end(b, peer, "came back"); /* a client submits again what it wants */
         peer = NULL;
     }
-    bool back = peer != NULL;
-    if (!back) peer = session_begin(b, hello);
-    if (!peer || peer->role != hello->role) {
+    if (!peer) peer = session_new(b, hello);
+    if (!peer)
         answer_stranger(b, route, PEACH_E_MEMORY, peach_status_text(PEACH_E_MEMORY));
-        return;
-    }
-    unroute(b, peer);
-    list_remove(&peer->lost_node);
-    if (table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer) != 0) {
+    else if (session_route(b, peer, route) != 0 || session_admit(b, peer, hello) != 0)
         session_end(b, peer, "out of memory");
-        return;
-    }
-    peer_connect(peer, route);
-    peer->heard_ms = b->now_ms;
-    say(b, peer, back ? "is back" : "joined");
-    welcome(b, peer);
-    if (back) {
-        library_register(b, peer, hello->registration);
-        sched_worker_reconcile(b->sched, peer->worker, hello->leases, hello->n_leases);
-    }
-    if (peer->worker) sched_worker_connected(b->sched, peer->worker, true);
 }
 
 static void on_drain(broker_t *b, peer_t *client, const Peach__Drain *drain)
@@ -352,8 +355,11 @@ static void beat(broker_t *b)
     for (node_t *n = list_first(&b->peers); n; n = next) {
         next = list_next(&b->peers, n);
         peer_t *peer = LIST_ITEM(n, peer_t, node);
-        if (b->now_ms - peer->heard_ms > b->options.session_ms && peer->worker)
+        uint64_t silent_ms = b->now_ms - peer->heard_ms;
+        if (peer->worker && silent_ms > b->options.session_ms)
             session_end(b, peer, "the worker was silent for too long");
+        else if (peer->worker && !peer->connected && silent_ms > RETURN_MS)
+            session_end(b, peer, "the worker is gone");
         else if (list_empty(&peer->outbox))
             shell_send(b, peer, &envelope, NULL);
     }

@@ -190,7 +190,7 @@ static void settle(broker_t *b, waiter_t *waiter)
     waiter_destroy(waiter);
 }
 
-static void settle_all(broker_t *b)
+void library_settle(broker_t *b)
 {
     node_t *next;
     for (node_t *n = list_first(&b->waiters); n; n = next) {
@@ -284,7 +284,7 @@ int library_register(broker_t *b, peer_t *worker, const Peach__Registration *reg
     worker->registration = copy;
     int rc = tell_core(b, worker);
     if (rc == 0) {
-        settle_all(b);
+        library_settle(b);
         forget_failed(b);
     }
     return rc;

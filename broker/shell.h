@@ -78,6 +78,9 @@ void library_items_free(Peach__PreloadItem **items, size_t count);
    hello: the worker is new or came back. */
 int library_register(broker_t *b, peer_t *worker, const Peach__Registration *registration);
 
+/* Answers those who wait and can be answered: workers came or went. */
+void library_settle(broker_t *b);
+
 /* Forgets all preloads. */
 void library_clear(broker_t *b);
 
