@@ -17,6 +17,7 @@
 static const uint64_t default_session_ms = 10000;
 
 enum { MESSAGES_A_TURN = 256, RETRY_MS = 2 };
+enum { GOODBYE_MS = 1000 };
 enum { RETURN_MS = 3000 }; /* for a worker whose connection closed to come back */
 
 static uint64_t clock_ms(void)
@@ -400,6 +401,8 @@ static bool finished(const broker_t *b)
     return b->draining && counts.queued_tasks == 0 && counts.leases == 0 && list_empty(&b->dirty);
 }
 
+/* Tells the clients, and waits a little until they have read what was for them: a
+   connection that closes takes with it what its owner has not read. */
 static void say_goodbye(broker_t *b)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
@@ -410,6 +413,19 @@ static void say_goodbye(broker_t *b)
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
         peer_t *peer = LIST_ITEM(n, peer_t, node);
         if (peer->client) shell_send(b, peer, &envelope, NULL);
+    }
+    bool waiting = true;
+    for (uint64_t end_ms = b->now_ms + GOODBYE_MS; waiting && b->now_ms < end_ms;) {
+        zmq_pollitem_t item = {b->router, 0, ZMQ_POLLIN, 0};
+        zmq_poll(&item, 1, RETRY_MS);
+        b->now_ms = clock_ms();
+        while (receive(b)) {
+        }
+        keep_time(b);
+        flush(b);
+        waiting = false;
+        for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n))
+            waiting |= LIST_ITEM(n, peer_t, node)->client != NULL;
     }
 }
 

@@ -133,6 +133,15 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     jobs_resubmit(self);
 }
 
+static void say_goodbye(peach_t *self)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
+    envelope.goodbye = &goodbye;
+    wire_send(self->socket, NULL, &envelope, NULL);
+}
+
 /* The broker is going, or gone: the next one of the list, or this one again. */
 static void move_on(peach_t *self)
 {
@@ -176,7 +185,10 @@ static void on_message(peach_t *self, wire_message_t **message_p)
     case PEACH__ENVELOPE__BODY_RESULTS: jobs_results(self, *message_p); break;
     case PEACH__ENVELOPE__BODY_CREDIT: take_credit(self, e->credit); break;
     case PEACH__ENVELOPE__BODY_ERROR: on_error(self, e->error); break;
-    case PEACH__ENVELOPE__BODY_GOODBYE: move_on(self); break;
+    case PEACH__ENVELOPE__BODY_GOODBYE:
+        say_goodbye(self); /* we have read all that it sent */
+        move_on(self);
+        break;
     default:
         if (self->request.id && !self->request.answer && answers(self, e)) {
             self->request.answer = *message_p;
@@ -339,13 +351,7 @@ void peach_close(peach_t **self_p)
         peach_job_t *job = (peach_job_t *)list_first(&self->jobs); /* its first member */
         peach_job_destroy(&job);
     }
-    if (self->welcomed) {
-        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-        Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
-        envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
-        envelope.goodbye = &goodbye;
-        wire_send(self->socket, NULL, &envelope, NULL);
-    }
+    if (self->welcomed) say_goodbye(self);
     wire_batch_free(&self->batch);
     wire_message_destroy(&self->request.answer);
     table_destroy(&self->tasks);
