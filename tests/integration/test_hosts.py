@@ -1,0 +1,87 @@
+"""Several hosts on one machine: a network namespace each, joined by a bridge."""
+import os
+import subprocess
+
+import pytest
+from conftest import BIN, EXAMPLES, Process, until
+import json
+
+MULTIP = EXAMPLES / "multip.py"
+PORT = 5001
+TAG = f"peach{os.getpid() % 100000}"
+
+
+def ip(*args, check=True):
+    return subprocess.run(["ip", *args], check=check, capture_output=True, text=True)
+
+
+class Network:
+    """Hosts 10.99.0.1, .2, ... in namespaces of their own; made and removed here."""
+
+    def __init__(self, hosts):
+        self.hosts = [f"{TAG}-{name}" for name in hosts]
+        self.processes = []
+        try:
+            ip("netns", "add", f"{TAG}-net")
+            ip("-n", f"{TAG}-net", "link", "add", "bridge", "type", "bridge")
+            ip("-n", f"{TAG}-net", "link", "set", "bridge", "up")
+            for i, host in enumerate(self.hosts):
+                ip("netns", "add", host)
+                ip("-n", host, "link", "set", "lo", "up")
+                ip("-n", host, "link", "add", "eth0", "type", "veth", "peer", "name", f"port{i}",
+                   "netns", f"{TAG}-net")
+                ip("-n", host, "addr", "add", f"10.99.0.{i + 1}/24", "dev", "eth0")
+                ip("-n", host, "link", "set", "eth0", "up")
+                ip("-n", f"{TAG}-net", "link", "set", f"port{i}", "master", "bridge", "up")
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.close()
+            pytest.skip(f"network namespaces cannot be made here: {error}")
+
+    def prefix(self, host):
+        # A host name of its own too, as another machine would have.
+        name = self.hosts[host].split("-")[1]
+        return ("ip", "netns", "exec", self.hosts[host], "unshare", "-u", "sh", "-c",
+                f'hostname {name}; exec "$@"', name)
+
+    def start(self, host, program, *args):
+        process = Process(BIN / program, *args, prefix=self.prefix(host))
+        self.processes.append(process)
+        return process
+
+    def run(self, host, *args):
+        return subprocess.run([*self.prefix(host), str(BIN / "peach"), *map(str, args)],
+                              capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.stop()
+        for name in [f"{TAG}-net", *self.hosts]:
+            ip("netns", "del", name, check=False)
+
+
+@pytest.fixture
+def network():
+    network = Network(["broker", "early", "late", "client"])
+    yield network
+    network.close()
+
+
+def test_workers_on_two_hosts_serve_a_client_on_a_third(network):
+    endpoint = f"tcp://10.99.0.1:{PORT}"
+    worker = ("peach-worker", "--insecure", "--connect", endpoint, "--slots", "2", "-l", MULTIP)
+    network.start(1, *worker)  # before there is a broker
+    network.start(0, "peach-broker", "--insecure", "--bind", f"tcp://0.0.0.0:{PORT}")
+    network.start(2, *worker)
+
+    def hosts():
+        done = network.run(3, "workers", "--connect", endpoint, "--json")
+        return {w["host"] for w in json.loads(done.stdout or "[]") if w["state"] == "ready"}
+
+    until(lambda: hosts() == {"early", "late"}, 20)
+    done = network.run(3, "map", "--connect", endpoint, "fnc", "0..999")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(i) for i in range(1000)]
+    table = network.run(3, "workers", "--connect", endpoint).stdout
+    assert "early" in table and "late" in table
+    done = json.loads(network.run(3, "workers", "--connect", endpoint, "--json").stdout)
+    assert all(w["done"] > 0 for w in done)

@@ -1,0 +1,85 @@
+"""cmake --install, then a C program and a plugin built outside the tree."""
+import os
+import subprocess
+
+import pytest
+from conftest import BIN, EXAMPLES, HERE, Fleet, lines
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    prefix = tmp_path_factory.mktemp("prefix")
+    subprocess.run(["cmake", "--install", str(BIN.parent), "--prefix", str(prefix)], check=True,
+                   capture_output=True)
+    return prefix
+
+
+def find(prefix, name):
+    return next(prefix.rglob(name))
+
+
+def build_env(prefix):
+    # The prefix was chosen at installation time: pkg-config is told.
+    return {**os.environ, "PKG_CONFIG_PATH": str(find(prefix, "peach.pc").parent)}
+
+
+def flags(prefix, *what):
+    return subprocess.run(["pkg-config", f"--define-variable=prefix={prefix}", *what, "peach"],
+                          env=build_env(prefix), check=True, capture_output=True,
+                          text=True).stdout.split()
+
+
+SANITIZED = "asan" in str(BIN) or "tsan" in str(BIN)
+
+
+@pytest.mark.skipif(SANITIZED, reason="a program without the sanitizer cannot link the library")
+def test_a_c_program_calls_python_and_native_functions(prefix, tmp_path):
+    program, plugin = tmp_path / "client", tmp_path / "mathx.so"
+    library = find(prefix, "libpeach.so").parent
+    subprocess.run(["cc", str(EXAMPLES / "client.c"), *flags(prefix, "--cflags", "--libs"), "-o",
+                    str(program)], check=True, cwd=tmp_path)
+    subprocess.run(["cc", "-shared", "-fPIC", *flags(prefix, "--cflags"),
+                    str(EXAMPLES / "mathx.c"), "-o", str(plugin)], check=True, cwd=tmp_path)
+    fleet = Fleet()
+    try:
+        worker = fleet.start(prefix / "bin" / "peach-worker", "--slots", "2", "-l",
+                             EXAMPLES / "multip.py", "-l", plugin)
+        for function, expected in (("fnc", list(range(10))),
+                                   ("square", [i * i for i in range(10)])):
+            done = subprocess.run([str(program), function], capture_output=True, text=True,
+                                  timeout=30, env={**os.environ, **fleet.env,
+                                                   "LD_LIBRARY_PATH": str(library)})
+            assert done.returncode == 0, done.stderr
+            assert lines(done) == expected
+        assert worker.process.poll() is None
+    finally:
+        fleet.stop()
+
+
+def test_the_installed_command_runs(prefix):
+    done = subprocess.run([str(prefix / "bin" / "peach"), "run", "-n", "2", "-l",
+                           str(HERE / "tasks.py"), "fnc", "0..9"], capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert lines(done) == list(range(10))
+
+
+def test_only_public_names_are_exported(prefix):
+    library = find(prefix, "libpeach.so")
+    out = subprocess.run(["nm", "-D", "--defined-only", str(library)], capture_output=True,
+                         text=True, check=True).stdout
+    names = [line.split()[-1] for line in out.splitlines()]
+    assert "peach_map" in names and "peach_value_to_json" in names
+    assert all(n.startswith("peach_") and "__" not in n for n in names), names
+
+
+def test_a_cmake_project_finds_the_package(prefix, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.20)\nproject(user C)\nfind_package(peach REQUIRED)\n"
+        f"add_executable(client {EXAMPLES}/client.c)\n"
+        "target_link_libraries(client peach::peach)\n")
+    subprocess.run(["cmake", "-B", "build", "-S", ".", f"-DCMAKE_PREFIX_PATH={prefix}"], check=True,
+                   cwd=tmp_path, capture_output=True)
+    if not SANITIZED:
+        subprocess.run(["cmake", "--build", "build"], check=True, cwd=tmp_path,
+                       capture_output=True)
