@@ -227,7 +227,7 @@ char *peach_value_to_json(const peach_value_t *self)
     json_t *json = json_of(self, &writer);
     if (!json) return NULL;
     size_t flags = JSON_ENCODE_ANY | JSON_COMPACT;
-    char *text = json_dumps(json, flags | JSON_REAL_PRECISION(writer.precision));
+    char *text = json_dumps(json, flags | JSON_REAL_PRECISION((size_t)writer.precision));
     json_decref(json);
     return text;
 }

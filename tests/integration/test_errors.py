@@ -176,3 +176,39 @@ def test_another_version_of_the_protocol_is_told_so(fleet):
     answer = dealer.recv()
     assert b"version 1" in answer and b"version 99" in answer
     context.destroy(0)
+
+
+def test_a_stranger_can_write_a_client_from_the_protocols_worked_example(fleet):
+    """The bytes of PROTOCOL.md, sent as they stand."""
+    import re
+
+    from conftest import ROOT
+    zmq = pytest.importorskip("zmq")
+    text = (ROOT / "proto" / "PROTOCOL.md").read_text().split("A worked example")[1]
+    blocks = [bytes.fromhex("".join(block.split()))
+              for block in re.findall(r"\n\n((?:    [0-9a-f ]+\n)+)", text)]
+    hello, welcome, value, submit, results, goodbye = blocks
+    fleet.worker(4, TASKS)
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.linger = 1000
+    dealer.connect(fleet.endpoint)
+    dealer.send(hello)
+
+    def receive():
+        while True:
+            assert dealer.poll(5000)
+            message = dealer.recv()
+            if message not in (b"\x6a\x00",) and message[0] != 0x32:  # Heartbeat, Credit
+                return message
+
+    answer = receive()
+    # The broker's id is its own; all else is as printed.
+    assert answer[:6] == welcome[:6] and answer[22:] == welcome[22:]
+    dealer.send(submit)
+    answer = receive()
+    assert answer[:2] + answer[2:-2] == results[:-2] + answer[len(results) - 2:-2]
+    assert value in answer
+    dealer.send(goodbye)
+    until(lambda: len(fleet.view()["clients"]) == 1, 5)
+    context.destroy(0)
