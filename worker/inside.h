@@ -44,6 +44,7 @@ struct link {
     uint64_t hello_ms, beat_ms; /* when the last one was sent */
     uint64_t heard_ms;          /* when something last came */
     wire_batch_t batch;         /* Results */
+    uint64_t told;              /* the registration that it knows */
     bool drained;
 };
 
@@ -80,6 +81,7 @@ struct worker {
     size_t order_count;    /* waiting and with executors */
     shelf_item_t *shelf;
     size_t shelf_count;
+    uint64_t registration; /* counts its changes */
     Peach__Label *labels;
     Peach__Label **label_pointers;
     uint64_t now_ms, looked_ms, lost_ms; /* lost_ms: since when no broker is there */

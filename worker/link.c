@@ -89,16 +89,20 @@ static void say_hello(worker_t *w, link_t *link)
     hello.leases = held_leases(w, link, &hello.n_leases);
     envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
     envelope.hello = &hello;
-    if (hello.leases && send_body(link, &envelope) == 0) link->hello_ms = w->now_ms;
+    if (hello.leases && send_body(link, &envelope) == 0) {
+        link->hello_ms = w->now_ms;
+        link->told = w->registration;
+    }
     free(hello.leases);
     shelf_register_free(&registration);
 }
 
 void link_register(worker_t *w, link_t *link)
 {
-    if (!link->welcomed) return;
+    if (!link->welcomed || link->told == w->registration) return;
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Registration registration;
+    link->told = w->registration;
     shelf_register(w, &registration);
     envelope.body_case = PEACH__ENVELOPE__BODY_REGISTRATION;
     envelope.registration = &registration;
@@ -174,6 +178,7 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
     if (!link->welcomed) worker_say(w, "connected to %s", link->endpoint);
     link->welcomed = true;
     shelf_take(w, message, welcome->preloads, welcome->n_preloads);
+    link_register(w, link); /* what changed since the Hello */
 }
 
 static void on_error(worker_t *w, link_t *link, const Peach__Error *error)

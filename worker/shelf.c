@@ -66,8 +66,10 @@ void shelf_clear(worker_t *w)
     w->store = NULL;
 }
 
+/* The registration changed. */
 static void tell_brokers(worker_t *w)
 {
+    w->registration++;
     for (size_t i = 0; i < w->link_count; i++) link_register(w, &w->links[i]);
 }
 

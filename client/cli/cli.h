@@ -87,8 +87,10 @@ peach_value_t *item_parse(const char *text, const char *what);
 
 /* ---- output.c ---- */
 
-/* Reads the job to its end: a line a result, progress on a terminal. The exit code. */
-int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options);
+/* Reads the job to its end: a line a result, progress on a terminal. The exit code.
+   alive (may be NULL) says whether it is worth going on while nothing comes. */
+int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options,
+              bool (*alive)(void));
 void print_progress(void *quiet, const peach_progress_t *progress);
 
 /* Ctrl-C is noticed from here on. */

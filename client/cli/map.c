@@ -63,7 +63,7 @@ int command_map(int argc, char **argv)
         watch_interrupts();
         peach_job_t *job = items_map(items, fleet, a.function, &a.job.job);
         if (job)
-            code = print_job(fleet, job, &a.connect);
+            code = print_job(fleet, job, &a.connect, NULL);
         else
             complain("%s", peach_error(fleet));
         if (items_broken(items)) code = EXIT_USAGE;
@@ -95,7 +95,7 @@ int command_call(int argc, char **argv)
         watch_interrupts();
         peach_job_t *job = peach_submit(fleet, a.function, &args, &a.job.job);
         if (job)
-            code = print_job(fleet, job, &a.connect);
+            code = print_job(fleet, job, &a.connect, NULL);
         else
             complain("%s", peach_error(fleet));
         peach_job_destroy(&job);

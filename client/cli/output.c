@@ -113,12 +113,14 @@ static void print_result(const peach_result_t *result)
 }
 
 /* The next result, noticing interrupts; what was printed is shown before it waits. */
-static int next_result(peach_job_t *job, peach_result_t *result, uint64_t deadline)
+static int next_result(peach_job_t *job, peach_result_t *result, uint64_t deadline,
+                       bool (*alive)(void))
 {
     int rc = peach_job_next(job, result, 0);
     if (rc == PEACH_E_TIMEOUT) fflush(stdout);
     while (rc == PEACH_E_TIMEOUT) {
         if (interrupted()) peach_job_cancel(job); /* once is enough, more does no harm */
+        if (alive && !alive()) return PEACH_E_LOST;
         uint64_t now = clock_ms();
         if (now >= deadline) return PEACH_E_TIMEOUT;
         rc = peach_job_next(job, result, deadline - now < 100 ? (int)(deadline - now) : 100);
@@ -126,7 +128,8 @@ static int next_result(peach_job_t *job, peach_result_t *result, uint64_t deadli
     return rc;
 }
 
-int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options)
+int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options,
+              bool (*alive)(void))
 {
     uint64_t failures = 0, total = 0;
     uint64_t deadline =
@@ -134,7 +137,7 @@ int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options
     char first[512] = "";
     peach_result_t result;
     int rc;
-    while ((rc = next_result(job, &result, deadline)) == 0) {
+    while ((rc = next_result(job, &result, deadline, alive)) == 0) {
         total++;
         if (result.failure && failures++ == 0)
             snprintf(first, sizeof first, "%s%s%s", result.failure->type,
@@ -149,7 +152,8 @@ int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options
         return EXIT_INTERRUPTED;
     }
     if (rc != PEACH_END) {
-        complain("%s", peach_error(fleet));
+        complain("%s", rc == PEACH_E_LOST ? "the broker or the worker of this run died"
+                                          : peach_error(fleet));
         return exit_code_of(rc);
     }
     if (failures > 0)

@@ -164,6 +164,13 @@ static int wait_for_worker(peach_t *fleet, pid_t *worker)
     }
 }
 
+/* Whether the programs that this run started are there; they are not reaped here. */
+static bool children_alive(void)
+{
+    siginfo_t ended = {0};
+    return waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0;
+}
+
 static int run(const arguments_t *a, items_t *items, char *endpoint, pid_t *worker)
 {
     peach_error_t error;
@@ -182,7 +189,7 @@ static int run(const arguments_t *a, items_t *items, char *endpoint, pid_t *work
         peach_job_t *job = items_map(items, fleet, a->function, &a->job.job);
         code = EXIT_USAGE;
         if (job)
-            code = print_job(fleet, job, &a->connect);
+            code = print_job(fleet, job, &a->connect, children_alive);
         else
             complain("%s", peach_error(fleet));
         if (items_broken(items)) code = EXIT_USAGE;

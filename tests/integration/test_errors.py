@@ -207,8 +207,8 @@ def test_a_stranger_can_write_a_client_from_the_protocols_worked_example(fleet):
     assert answer[:6] == welcome[:6] and answer[22:] == welcome[22:]
     dealer.send(submit)
     answer = receive()
-    assert answer[:2] + answer[2:-2] == results[:-2] + answer[len(results) - 2:-2]
-    assert value in answer
+    # All but the lengths and the time, which varies.
+    assert answer[0] == results[0] and results[4:-2] in answer and value in answer
     dealer.send(goodbye)
     until(lambda: len(fleet.view()["clients"]) == 1, 5)
     context.destroy(0)

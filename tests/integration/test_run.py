@@ -176,3 +176,8 @@ def test_nothing_is_left_behind():
     left = subprocess.run(["grep", "-la", marker, "-r", "/proc", "--include=environ"],
                           capture_output=True, text=True).stdout
     assert left == ""
+
+
+def test_a_worker_that_dies_ends_the_run_instead_of_hanging_it():
+    done = peach("run", "-n", 2, "-l", TASKS, "kill_parent", "0..5", check=1)
+    assert "died" in done.stderr
