@@ -31,10 +31,8 @@ void crew_receive(worker_t *w, seat_t *seat)
     while (seat->process.channel) {
         wire_message_t *message;
         int rc = channel_get(seat->process.channel, &message);
-        if (rc == PEACH_E_TIMEOUT || rc == PEACH_E_LOST) return; /* the pid_fd tells */
-        if (rc) {
-            /* A task wrote into the channel, or worse. */
-            worker_say(w, "executor %d sent nonsense: killed", (int)seat->process.pid);
+        if (rc == PEACH_E_TIMEOUT) return;
+        if (rc) { /* the end; or nonsense, if a task wrote into the channel */
             crew_died(w, seat);
             return;
         }
@@ -73,6 +71,10 @@ void crew_keep(worker_t *w)
     char error[256];
     for (unsigned i = 0; i < w->options.slots; i++) {
         seat_t *seat = &w->seats[i];
+        if (slot_ended(&seat->process)) {
+            crew_receive(w, seat); /* its last words */
+            if (seat->process.channel) crew_died(w, seat);
+        }
         if (!seat->restart_ms || w->now_ms < seat->restart_ms || w->failed) continue;
         if (crew_start(w, seat, error, sizeof error) != 0) {
             fprintf(stderr, "peach-worker: %s\n", error);

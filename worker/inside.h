@@ -137,7 +137,7 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size);
 void crew_receive(worker_t *w, seat_t *seat);
 void crew_died(worker_t *w, seat_t *seat);
 
-/* Restarts what is due. */
+/* Notices executors that have ended; restarts what is due. */
 void crew_keep(worker_t *w);
 bool crew_ready(const worker_t *w, const seat_t *seat);
 

@@ -139,7 +139,7 @@ static void flush_seat(seat_t *seat)
     if (seat->batch.elements == 0) return;
     channel_put_batch(seat->process.channel, PEACH__ENVELOPE__BODY_ASSIGN, &seat->batch);
     wire_batch_clear(&seat->batch);
-    channel_flush(seat->process.channel); /* an end that is gone shows at its pid_fd */
+    channel_flush(seat->process.channel); /* an end that is gone shows when it is read */
 }
 
 /* How many orders an executor may hold: more than one only of very short ones. */

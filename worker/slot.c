@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -61,7 +60,7 @@ int slot_start(slot_t *self, const char *executor, unsigned index, unsigned thre
                size_t error_size)
 {
     int pair[2] = {-1, -1}, page = memfd_create("peach-slot", MFD_CLOEXEC);
-    *self = (slot_t){.pid_fd = -1};
+    *self = (slot_t){0};
     if (page < 0 || ftruncate(page, sizeof(shared_t)) != 0)
         return failed(self, "memfd", error, error_size);
     void *memory = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
@@ -79,14 +78,20 @@ int slot_start(slot_t *self, const char *executor, unsigned index, unsigned thre
     if (self->pid == 0) become_executor(executor, pair[1], page, parent, index, threads);
     close(pair[1]);
     close(page);
-    /* The channel's end may be held open by what a task forked; the pid cannot. */
-    self->pid_fd = self->pid > 0 ? pidfd_open(self->pid, 0) : -1;
-    self->channel = self->pid_fd >= 0 ? channel_new(pair[0]) : NULL;
+    self->channel = self->pid > 0 ? channel_new(pair[0]) : NULL;
     if (!self->channel) {
         close(pair[0]);
         return failed(self, "fork", error, error_size);
     }
     return 0;
+}
+
+bool slot_ended(const slot_t *self)
+{
+    siginfo_t ended = {0};
+    if (self->pid <= 0) return false;
+    return waitid(P_PID, (id_t)self->pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           ended.si_pid != 0;
 }
 
 void slot_reap(slot_t *self, char *cause, size_t cause_size)
@@ -108,9 +113,8 @@ void slot_reap(slot_t *self, char *cause, size_t cause_size)
 void slot_clear(slot_t *self)
 {
     channel_destroy(&self->channel);
-    if (self->pid_fd >= 0) close(self->pid_fd);
     if (self->shared) munmap(self->shared, sizeof *self->shared);
-    *self = (slot_t){.pid_fd = -1};
+    *self = (slot_t){0};
 }
 
 void slot_interrupt(slot_t *self, uint32_t number)

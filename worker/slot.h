@@ -14,7 +14,6 @@
 
 typedef struct {
     pid_t pid;          /* 0: no process */
-    int pid_fd;         /* readable when the process has ended */
     channel_t *channel; /* non-blocking */
     shared_t *shared;
     uint32_t sent;      /* tasks sent to this process so far */
@@ -27,6 +26,10 @@ typedef struct {
    PEACH_E_SYSTEM with a sentence in error. */
 int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, char *error,
                size_t error_size);
+
+/* Whether the process has ended. Its channel ends then too, unless something that a
+   task forked holds it open. */
+bool slot_ended(const slot_t *self);
 
 /* Collects the process, which has ended or is ended now, and says how it ended
    ("killed by signal 9 (Killed)", "exited with code 3"). */

@@ -75,10 +75,7 @@ static int start_crew(worker_t *w, char *error, size_t size)
 {
     w->seats = calloc(w->options.slots, sizeof *w->seats);
     if (!w->seats) return PEACH_E_MEMORY;
-    for (unsigned i = 0; i < w->options.slots; i++) {
-        list_init(&w->seats[i].orders);
-        w->seats[i].process.pid_fd = -1;
-    }
+    for (unsigned i = 0; i < w->options.slots; i++) list_init(&w->seats[i].orders);
     int rc = 0;
     for (unsigned i = 0; i < w->options.slots && rc == 0; i++)
         rc = crew_start(w, &w->seats[i], error, size);
@@ -137,7 +134,7 @@ static bool any_full(const worker_t *w)
     return false;
 }
 
-/* Sockets, monitors, stop_fd, then two descriptors a seat. */
+/* Sockets and monitors, stop_fd, then a channel a seat. */
 static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd, bool full)
 {
     int count = 0;
@@ -153,8 +150,6 @@ static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd, bool
         int fd = process->channel ? channel_fd(process->channel) : -1;
         /* ZeroMQ polls no negative descriptors: an empty seat looks at stop_fd, for nothing. */
         items[count++] = (zmq_pollitem_t){NULL, fd < 0 ? stop_fd : fd, fd < 0 ? 0 : events, 0};
-        items[count++] = (zmq_pollitem_t){NULL, fd < 0 ? stop_fd : process->pid_fd,
-                                          fd < 0 ? 0 : ZMQ_POLLIN, 0};
     }
     int rc = zmq_poll(items, count, full ? 1 : LOOK_MS);
     w->now_ms = clock_ms();
@@ -163,21 +158,19 @@ static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd, bool
 
 static void serve_seats(worker_t *w, const zmq_pollitem_t *items)
 {
-    for (unsigned i = 0; i < w->options.slots; i++, items += 2) {
+    for (unsigned i = 0; i < w->options.slots; i++) {
         seat_t *seat = &w->seats[i];
         if (!seat->process.channel) continue;
-        if (items[0].revents & ZMQ_POLLOUT) channel_flush(seat->process.channel);
-        bool ended = items[1].revents & ZMQ_POLLIN;
-        if (ended || items[0].revents & ZMQ_POLLIN) crew_receive(w, seat); /* its last words */
-        if (ended && seat->process.channel) crew_died(w, seat);
+        if (items[i].revents & ZMQ_POLLOUT) channel_flush(seat->process.channel);
+        if (items[i].revents & (ZMQ_POLLIN | ZMQ_POLLERR)) crew_receive(w, seat);
     }
 }
 
 static void keep_time(worker_t *w)
 {
-    crew_keep(w);
     if (w->now_ms - w->looked_ms >= LOOK_MS) {
         w->looked_ms = w->now_ms;
+        crew_keep(w);
         orders_look(w);
     }
     bool there = false;
@@ -216,7 +209,7 @@ static void begin_drain(worker_t *w)
 int worker_run(worker_t *w, int stop_fd)
 {
     zmq_pollitem_t *items =
-        calloc(2 * w->link_count + 1 + 2 * w->options.slots, sizeof *items);
+        calloc(2 * w->link_count + 1 + w->options.slots, sizeof *items);
     if (!items) return PEACH_E_MEMORY;
     int rc = 0, stops = 0;
     while (!finished(w)) {
