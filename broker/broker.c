@@ -463,9 +463,9 @@ static int open_socket(broker_t *b, char *error, size_t size)
 {
     const int mandatory = 1, linger = 500, beat_ms = HEARTBEAT_MS, patience_ms = 3 * HEARTBEAT_MS;
     const int queue = 200, backlog = 1024, ipv6 = strchr(b->options.bind, '[') != NULL;
-    const int64_t largest = (int64_t)(b->options.max_payload_bytes > WIRE_MAX_ENVELOPE
-                                          ? b->options.max_payload_bytes
-                                          : WIRE_MAX_ENVELOPE);
+    const int64_t largest =
+        (int64_t)(b->options.max_payload_bytes > WIRE_MAX_ENVELOPE ? b->options.max_payload_bytes
+                                                                   : WIRE_MAX_ENVELOPE);
     b->context = zmq_ctx_new();
     b->router = b->context ? zmq_socket(b->context, ZMQ_ROUTER) : NULL;
     if (!b->router) {

@@ -272,10 +272,7 @@ static void flow_take(sched_t *s, flow_t *flow, part_t *part)
     s->counts.queued_tasks--;
 }
 
-void lane_unqueue(sched_t *s, part_t *part)
-{
-    flow_take(s, part->task->job->flow, part);
-}
+void lane_unqueue(sched_t *s, part_t *part) { flow_take(s, part->task->job->flow, part); }
 
 /* ---- dispatch ---- */
 
@@ -314,8 +311,8 @@ static bool part_suits(const sched_t *s, const part_t *part, const sched_worker_
     const lane_t *lane = part->task->job->lane;
     if (part->avoid == worker->serial && lane->workers > 1 && s->now_ms < part->avoid_until_ms)
         return false;
-    return worker_idle(worker) || (lane->item_ns > 0 && !part->returned &&
-                                   part_cost(part) <= s->config.prefetch_ns);
+    return worker_idle(worker) ||
+           (lane->item_ns > 0 && !part->returned && part_cost(part) <= s->config.prefetch_ns);
 }
 
 /* The flow's next part for this worker, or NULL. Parts that were lost and wait for
@@ -358,8 +355,8 @@ static void grant(sched_t *s, flow_t *flow, part_t *part, sched_worker_t *worker
     worker_sort(s, worker);
     size_t count;
     const range_t *todo = ranges_all(&part->todo, &count);
-    sched_order_t order = {part->lease, task->job->user, task->first_item, task->items,
-                           task->payload, todo, count};
+    sched_order_t order = {
+        part->lease, task->job->user, task->first_item, task->items, task->payload, todo, count};
     s->ops.assign(s->shell, worker->user, &order);
 }
 

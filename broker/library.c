@@ -211,7 +211,8 @@ static void send_to_workers(broker_t *b, wire_message_t *message, const Peach__P
     if (!fields) return;
     for (size_t i = 0; i < preload->n_preloads; i++) {
         payload_t *source = wire_payload(message, preload->preloads[i]->source);
-        if (!source || wire_attach(&frames, source, &fields[i]) != 0) peach__payload__init(&fields[i]);
+        if (!source || wire_attach(&frames, source, &fields[i]) != 0)
+            peach__payload__init(&fields[i]);
         if (fields[i].frame == 0 && preload->preloads[i]->source)
             fields[i] = *preload->preloads[i]->source; /* inline: lent by the message */
         preload->preloads[i]->source = &fields[i];
@@ -263,9 +264,9 @@ static int tell_core(broker_t *b, peer_t *worker)
         for (size_t i = 0; i < r->n_labels; i++)
             labels[i] = (sched_label_t){r->labels[i]->key, r->labels[i]->value};
         for (size_t i = 0; i < r->n_functions; i++) functions[i] = r->functions[i]->name;
-        sched_worker_spec_t spec = {r->slots,    r->window, worker->host,
-                                    labels,      r->n_labels, functions,
-                                    r->n_functions, library_loading(b, worker)};
+        sched_worker_spec_t spec = {
+            r->slots,    r->window, worker->host,   labels,
+            r->n_labels, functions, r->n_functions, library_loading(b, worker)};
         if (worker->worker)
             rc = sched_worker_update(b->sched, worker->worker, &spec);
         else if ((worker->worker = sched_worker_add(b->sched, &spec, worker)) != NULL)

@@ -16,8 +16,15 @@
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2, EXIT_REFUSED = 4 };
-enum { KEY_BIND = 'b', KEY_VERBOSE = 'v', KEY_INSECURE = 256, KEY_READY, KEY_PARENT, KEY_SESSION,
-       KEY_MAX };
+enum {
+    KEY_BIND = 'b',
+    KEY_VERBOSE = 'v',
+    KEY_INSECURE = 256,
+    KEY_READY,
+    KEY_PARENT,
+    KEY_SESSION,
+    KEY_MAX
+};
 
 const char *argp_program_version = "peach-broker " PEACH_VERSION;
 
@@ -25,8 +32,7 @@ static const struct argp_option options[] = {
     {"bind", KEY_BIND, "ENDPOINT", 0,
      "Listen here (default " WIRE_DEFAULT_ENDPOINT "; port * takes any free one)", 0},
     {"insecure", KEY_INSECURE, NULL, 0,
-     "Listen on addresses that are not loopback although nothing is encrypted or authenticated",
-     0},
+     "Listen on addresses that are not loopback although nothing is encrypted or authenticated", 0},
     {"session-timeout", KEY_SESSION, "SECONDS", 0,
      "Forget a worker that is silent so long; its tasks run elsewhere (default 10)", 0},
     {"max-payload", KEY_MAX, "MIB", 0, "The largest task or result (default 256)", 0},
@@ -75,10 +81,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
-        options, parse, NULL,
+        options,
+        parse,
+        NULL,
         "The broker of a peach fleet: clients and workers connect to it.\v"
         "SIGTERM lets it finish what it has; a second one ends it at once.",
-        NULL, NULL, NULL};
+        NULL,
+        NULL,
+        NULL};
     arguments_t a = {.broker = {.bind = WIRE_DEFAULT_ENDPOINT}};
     char error[512];
     argp_err_exit_status = EXIT_USAGE;

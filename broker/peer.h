@@ -26,7 +26,7 @@ typedef struct peer {
     Peach__Role role;
     char *host;
     uint32_t pid;
-    zmq_msg_t route;   /* of its connection; valid while connected */
+    zmq_msg_t route; /* of its connection; valid while connected */
     bool connected;
     bool leaving;      /* it said Goodbye, or was told to */
     uint64_t heard_ms; /* when something last came from it */
@@ -37,13 +37,13 @@ typedef struct peer {
     Peach__Registration *registration; /* of a worker */
     uint64_t done_items, failed_items;
 
-    wire_batch_t batch; /* Assign to a worker, Results to a client */
+    wire_batch_t batch;           /* Assign to a worker, Results to a client */
     shell_job_t *jobs[PEER_JOBS]; /* references */
     size_t job_count;
-    node_t dirty_node;  /* in the broker's list of peers with a batch or an outbox */
-    node_t lost_node;   /* in its list of peers whose connection is gone */
+    node_t dirty_node; /* in the broker's list of peers with a batch or an outbox */
+    node_t lost_node;  /* in its list of peers whose connection is gone */
 
-    list_t outbox;      /* letters that ZeroMQ did not take yet */
+    list_t outbox; /* letters that ZeroMQ did not take yet */
     size_t outbox_bytes;
 } peer_t;
 

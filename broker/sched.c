@@ -15,7 +15,7 @@ const sched_config_t sched_defaults = {
     .prefetch_ns = 10 * 1000000,
 };
 
-static const uint64_t avoid_ms = 1000;     /* how long a lost part waits for another worker */
+static const uint64_t avoid_ms = 1000;       /* how long a lost part waits for another worker */
 static const uint64_t lane_quiet_ms = 60000; /* how long an unused lane is remembered */
 
 sched_t *sched_new(const sched_config_t *config, const sched_ops_t *ops, void *shell)
@@ -355,8 +355,12 @@ int sched_job(sched_t *s, sched_client_t *c, const sched_job_spec_t *spec, void 
         lane_t *lane = lane_obtain(s, spec->function, spec->require, spec->require_count);
         flow_t *flow = lane ? flow_obtain(c, lane) : NULL;
         if (!flow || !(job = calloc(1, sizeof *job))) return PEACH_E_MEMORY;
-        *job = (job_t){.client = c, .id = spec->id, .priority = spec->priority,
-                       .retries = spec->retries, .lane = lane, .flow = flow};
+        *job = (job_t){.client = c,
+                       .id = spec->id,
+                       .priority = spec->priority,
+                       .retries = spec->retries,
+                       .lane = lane,
+                       .flow = flow};
         if (table_put(c->jobs, &job->id, sizeof job->id, job) != 0) {
             free(job);
             return PEACH_E_MEMORY;
@@ -423,8 +427,8 @@ static part_t *lease_find(sched_t *s, const sched_worker_t *w, uint64_t lease)
     return part && part->worker == w ? part : NULL;
 }
 
-bool sched_items_done(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t first,
-                      uint32_t count, void **client, uint64_t *number)
+bool sched_items_done(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t first, uint32_t count,
+                      void **client, uint64_t *number)
 {
     part_t *part = lease_find(s, w, lease);
     if (!part || !ranges_remove(&part->todo, first, count)) return false;
@@ -540,9 +544,9 @@ static void ignore_cancel(void *shell, void *worker, uint64_t lease)
     (void)shell, (void)worker, (void)lease;
 }
 
-static void ignore_fail(void *shell, void *client, uint64_t number, uint32_t first,
-                        uint32_t count, int status, const char *message,
-                        const sched_attempt_t *attempts, size_t attempt_count)
+static void ignore_fail(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+                        int status, const char *message, const sched_attempt_t *attempts,
+                        size_t attempt_count)
 {
     (void)shell, (void)client, (void)number, (void)first, (void)count, (void)status;
     (void)message, (void)attempts, (void)attempt_count;

@@ -92,13 +92,13 @@ typedef struct {
 } sched_ops_t;
 
 typedef struct {
-    uint32_t window_tasks;     /* unfinished tasks a client may have */
-    uint64_t window_bytes;     /* and the bytes of their payloads, one task apart */
-    uint64_t settle_ms;        /* how long a function may be unknown before its tasks fail */
-    uint64_t absence_ms;       /* the same for one that workers had and that is gone */
-    uint64_t prefetch_ns;      /* expected work a slot may hold ahead */
-    uint64_t first_lease;      /* leases are numbered from here; random, so that no broker
-                                  takes a predecessor's for its own */
+    uint32_t window_tasks; /* unfinished tasks a client may have */
+    uint64_t window_bytes; /* and the bytes of their payloads, one task apart */
+    uint64_t settle_ms;    /* how long a function may be unknown before its tasks fail */
+    uint64_t absence_ms;   /* the same for one that workers had and that is gone */
+    uint64_t prefetch_ns;  /* expected work a slot may hold ahead */
+    uint64_t first_lease;  /* leases are numbered from here; random, so that no broker
+                              takes a predecessor's for its own */
     table_seed_t seed;
 } sched_config_t;
 

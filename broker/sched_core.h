@@ -36,18 +36,18 @@ typedef struct {
 typedef struct {
     task_t *task;
     ranges_t todo;
-    uint64_t lease;          /* 0: queued */
-    sched_worker_t *worker;  /* that holds the lease */
-    node_t queue_node;       /* in its flow, while queued */
-    node_t lease_node;       /* in its worker, oldest first, while leased */
-    node_t task_node;        /* in its task */
-    uint32_t granted;        /* items in the lease when it was given */
-    uint64_t cost_ns;        /* expected time, as charged to client and worker */
-    attempt_t *attempts;     /* lost ones, newest first */
+    uint64_t lease;         /* 0: queued */
+    sched_worker_t *worker; /* that holds the lease */
+    node_t queue_node;      /* in its flow, while queued */
+    node_t lease_node;      /* in its worker, oldest first, while leased */
+    node_t task_node;       /* in its task */
+    uint32_t granted;       /* items in the lease when it was given */
+    uint64_t cost_ns;       /* expected time, as charged to client and worker */
+    attempt_t *attempts;    /* lost ones, newest first */
     uint32_t attempt_count;
-    uint64_t avoid;          /* the worker (its serial) that lost it last; 0: none */
+    uint64_t avoid; /* the worker (its serial) that lost it last; 0: none */
     uint64_t avoid_until_ms;
-    bool returned;           /* a worker gave it back: not sent ahead again */
+    bool returned; /* a worker gave it back: not sent ahead again */
 } part_t;
 
 struct task {
@@ -67,10 +67,10 @@ struct flow {
     sched_client_t *client;
     lane_t *lane;
     list_t queues[PRIORITIES];
-    uint32_t mask;      /* bit p: queues[p] is not empty */
-    uint64_t key;       /* of the heap: the client's time when it was sifted */
-    size_t heap_index;  /* SIZE_MAX: not in the heap */
-    size_t jobs;        /* that refer to it */
+    uint32_t mask;     /* bit p: queues[p] is not empty */
+    uint64_t key;      /* of the heap: the client's time when it was sifted */
+    size_t heap_index; /* SIZE_MAX: not in the heap */
+    size_t jobs;       /* that refer to it */
     node_t client_node;
 };
 
@@ -92,11 +92,11 @@ struct lane {
     list_t idle;   /* those with a free slot */
     list_t spare;  /* those that may hold more ahead */
     size_t workers;
-    uint64_t item_ns;  /* running mean of an item's time; 0: not known yet */
+    uint64_t item_ns;    /* running mean of an item's time; 0: not known yet */
     uint64_t starved_ms; /* since when it has parts and no worker; 0: it is served */
-    bool served;       /* a worker had it once */
-    size_t jobs;       /* that refer to it */
-    uint64_t quiet_ms; /* since when no job refers to it */
+    bool served;         /* a worker had it once */
+    size_t jobs;         /* that refer to it */
+    uint64_t quiet_ms;   /* since when no job refers to it */
     node_t sched_node;
     char *key;
     size_t key_size;

@@ -17,8 +17,8 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
     sched_label_t require[WIRE_MAX_NAME];
     for (size_t i = 0; i < job->n_require; i++)
         require[i] = (sched_label_t){job->require[i]->key, job->require[i]->value};
-    sched_job_spec_t spec = {job->id,        job->function, require, job->n_require,
-                             job->priority, job->retries};
+    sched_job_spec_t spec = {job->id,        job->function, require,
+                             job->n_require, job->priority, job->retries};
     void **user;
     int rc = sched_job(b->sched, client->client, &spec, &user);
     if (rc == 0 && !*user && !(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
@@ -44,8 +44,8 @@ static int submit_task(broker_t *b, peer_t *client, wire_message_t *message,
     range_t *todo = calloc(task->n_todo + 1, sizeof *todo);
     for (size_t i = 0; todo && i < task->n_todo; i++)
         todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
-    sched_task_spec_t spec = {task->id, task->first_item, task->items, todo, task->n_todo,
-                              payload_size(payload), payload};
+    sched_task_spec_t spec = {task->id,     task->first_item,      task->items, todo,
+                              task->n_todo, payload_size(payload), payload};
     if (todo)
         rc = sched_submit(b->sched, client->client, job->id, &spec);
     else
@@ -59,12 +59,10 @@ void work_submit(broker_t *b, peer_t *client, wire_message_t *message)
     const Peach__Submit *submit = wire_envelope(message)->submit;
     for (size_t i = 0; i < submit->n_tasks; i++) {
         const Peach__Task *task = submit->tasks[i];
-        int rc = b->draining ? PEACH_E_REFUSED
-                             : submit_task(b, client, message, submit, task);
+        int rc = b->draining ? PEACH_E_REFUSED : submit_task(b, client, message, submit, task);
         if (rc)
             fail_task(b, client, task->id, 0, task->items, rc,
-                      b->draining ? "the broker is being drained" : peach_status_text(rc), NULL,
-                      0);
+                      b->draining ? "the broker is being drained" : peach_status_text(rc), NULL, 0);
     }
 }
 
@@ -220,8 +218,8 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     void *user = NULL;
     for (size_t i = 0; i < result->n_segments; i++) {
         Peach__Segment *segment = result->segments[i];
-        if (!sched_items_done(b->sched, worker->worker, result->id, segment->first,
-                              segment->count, &user, &out.id))
+        if (!sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
+                              &user, &out.id))
             continue;
         worker->done_items += segment->count;
         out.segments[out.n_segments++] = segment;

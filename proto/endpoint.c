@@ -60,8 +60,7 @@ bool endpoint_is_loopback(const char *endpoint)
            (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
 }
 
-int endpoints_check_exposure(const endpoints_t *self, bool insecure, char *error,
-                             size_t error_size)
+int endpoints_check_exposure(const endpoints_t *self, bool insecure, char *error, size_t error_size)
 {
     for (size_t i = 0; i < self->count && !insecure; i++) {
         if (endpoint_is_loopback(self->text[i])) continue;

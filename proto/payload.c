@@ -67,7 +67,10 @@ void payload_unref(payload_t **self_p)
 }
 
 /* zmq_msg_data takes a pointer that is not const, and changes nothing. */
-const void *payload_bytes(const payload_t *self) { return zmq_msg_data((zmq_msg_t *)&self->message); }
+const void *payload_bytes(const payload_t *self)
+{
+    return zmq_msg_data((zmq_msg_t *)&self->message);
+}
 size_t payload_size(const payload_t *self) { return zmq_msg_size(&self->message); }
 
 int payload_frame(payload_t *self, zmq_msg_t *frame)

@@ -14,7 +14,7 @@ typedef struct {
     char name[WIRE_MAX_NAME + 1]; /* multip.py, math:sqrt, mathx.so */
     char *path;                   /* absolute; "" for a module */
     uint8_t digest[WIRE_DIGEST_BYTES];
-    payload_t *source;            /* the file; empty for a module */
+    payload_t *source; /* the file; empty for a module */
 } preload_source_t;
 
 /* Reads what spec names. 0, or PEACH_E_ARGUMENT or PEACH_E_SYSTEM with a sentence

@@ -16,7 +16,7 @@ typedef struct {
 } range_t;
 
 typedef struct {
-    range_t one;      /* when many is NULL; empty if one.count is 0 */
+    range_t one; /* when many is NULL; empty if one.count is 0 */
     range_t *many;
     size_t count, capacity;
 } ranges_t;

@@ -74,8 +74,8 @@ static entry_t *find(const table_t *self, uint64_t hash, const void *key, size_t
     size_t mask = self->capacity - 1, i = hash & mask;
     for (;; i = (i + 1) & mask) {
         entry_t *e = &self->entries[i];
-        if (!e->value || (e->hash == hash && e->key_size == key_size &&
-                          memcmp(key_of(e), key, key_size) == 0))
+        if (!e->value ||
+            (e->hash == hash && e->key_size == key_size && memcmp(key_of(e), key, key_size) == 0))
             return e;
     }
 }

@@ -219,9 +219,9 @@ static size_t map_find(const peach_value_t *self, const char *key)
 int peach_value_set(peach_value_t *self, const char *key, peach_value_t **element_p)
 {
     assert(self && key && element_p && *element_p);
-    int rc = self->kind != PEACH_MAP                    ? PEACH_E_TYPE
+    int rc = self->kind != PEACH_MAP               ? PEACH_E_TYPE
              : !peach_utf8_valid(key, strlen(key)) ? PEACH_E_ARGUMENT
-                                                        : 0;
+                                                   : 0;
     if (rc) {
         peach_value_destroy(element_p);
         return rc;

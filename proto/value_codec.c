@@ -16,8 +16,17 @@
 
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
-enum { FIELD_NULL = 1, FIELD_BOOL, FIELD_INT, FIELD_DOUBLE, FIELD_STRING, FIELD_BYTES, FIELD_LIST,
-       FIELD_MAP, FIELD_ARRAY };
+enum {
+    FIELD_NULL = 1,
+    FIELD_BOOL,
+    FIELD_INT,
+    FIELD_DOUBLE,
+    FIELD_STRING,
+    FIELD_BYTES,
+    FIELD_LIST,
+    FIELD_MAP,
+    FIELD_ARRAY
+};
 
 /* ---- packing: sizes first, then the bytes ---- */
 
@@ -195,8 +204,8 @@ typedef struct {
 
 typedef struct {
     unsigned field, wire;
-    uint64_t number;  /* varint, fixed */
-    cursor_t bytes;   /* length-delimited */
+    uint64_t number; /* varint, fixed */
+    cursor_t bytes;  /* length-delimited */
 } field_t;
 
 static bool get_varint(cursor_t *c, uint64_t *out)
@@ -356,8 +365,9 @@ static int get_array(cursor_t c, peach_value_t **out)
 
 static int get_kind(const field_t *f, int depth, peach_value_t **out)
 {
-    static const uint8_t wire_of[] = {0, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED64,
-                                      WIRE_BYTES, WIRE_BYTES, WIRE_BYTES, WIRE_BYTES, WIRE_BYTES};
+    static const uint8_t wire_of[] = {
+        0,          WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED64,
+        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_BYTES};
     if (f->wire != wire_of[f->field]) return PEACH_E_PROTOCOL;
     const char *text = (const char *)f->bytes.at;
     size_t size = (size_t)(f->bytes.end - f->bytes.at);

@@ -41,8 +41,7 @@ static int convert_object(const json_t *json, int depth, peach_value_t **out)
     if (!(*out = peach_value_map())) return PEACH_E_MEMORY;
     const char *key;
     json_t *member;
-    json_object_foreach((json_t *)json, key, member)
-    {
+    json_object_foreach ((json_t *)json, key, member) {
         peach_value_t *element;
         int rc = convert(member, depth + 1, &element);
         if (rc == 0) rc = peach_map_append(*out, key, strlen(key), &element);
@@ -146,24 +145,51 @@ static json_t *bytes_of(const peach_value_t *v)
 
 static json_t *scalar_of(peach_dtype_t dtype, const unsigned char *p, writer_t *writer)
 {
-#define LOAD(type)           \
-    type x;                  \
+#define LOAD(type) \
+    type x;        \
     memcpy(&x, p, sizeof x)
     switch (dtype) {
     case PEACH_DTYPE_BOOL: return json_boolean(*p);
-    case PEACH_DTYPE_INT8: { LOAD(int8_t); return json_integer(x); }
-    case PEACH_DTYPE_UINT8: { LOAD(uint8_t); return json_integer(x); }
-    case PEACH_DTYPE_INT16: { LOAD(int16_t); return json_integer(x); }
-    case PEACH_DTYPE_UINT16: { LOAD(uint16_t); return json_integer(x); }
-    case PEACH_DTYPE_INT32: { LOAD(int32_t); return json_integer(x); }
-    case PEACH_DTYPE_UINT32: { LOAD(uint32_t); return json_integer(x); }
-    case PEACH_DTYPE_INT64: { LOAD(int64_t); return json_integer(x); }
+    case PEACH_DTYPE_INT8: {
+        LOAD(int8_t);
+        return json_integer(x);
+    }
+    case PEACH_DTYPE_UINT8: {
+        LOAD(uint8_t);
+        return json_integer(x);
+    }
+    case PEACH_DTYPE_INT16: {
+        LOAD(int16_t);
+        return json_integer(x);
+    }
+    case PEACH_DTYPE_UINT16: {
+        LOAD(uint16_t);
+        return json_integer(x);
+    }
+    case PEACH_DTYPE_INT32: {
+        LOAD(int32_t);
+        return json_integer(x);
+    }
+    case PEACH_DTYPE_UINT32: {
+        LOAD(uint32_t);
+        return json_integer(x);
+    }
+    case PEACH_DTYPE_INT64: {
+        LOAD(int64_t);
+        return json_integer(x);
+    }
     case PEACH_DTYPE_UINT64: {
         LOAD(uint64_t);
         return x > INT64_MAX ? real_of((double)x, writer) : json_integer((json_int_t)x);
     }
-    case PEACH_DTYPE_FLOAT32: { LOAD(float); return real_of((double)x, writer); }
-    case PEACH_DTYPE_FLOAT64: { LOAD(double); return real_of(x, writer); }
+    case PEACH_DTYPE_FLOAT32: {
+        LOAD(float);
+        return real_of((double)x, writer);
+    }
+    case PEACH_DTYPE_FLOAT64: {
+        LOAD(double);
+        return real_of(x, writer);
+    }
     default: return NULL;
     }
 }
@@ -191,9 +217,8 @@ static json_t *sequence_of(const peach_value_t *v, writer_t *writer)
     json_t *json = v->kind == PEACH_LIST ? json_array() : json_object();
     for (size_t i = 0; json && i < v->sequence.count; i++) {
         json_t *element = json_of(v->sequence.values[i], writer);
-        int rc = v->kind == PEACH_LIST
-                     ? json_array_append_new(json, element)
-                     : json_object_set_new(json, v->sequence.keys[i], element);
+        int rc = v->kind == PEACH_LIST ? json_array_append_new(json, element)
+                                       : json_object_set_new(json, v->sequence.keys[i], element);
         if (rc != 0) {
             json_decref(json);
             return NULL;

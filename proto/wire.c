@@ -104,8 +104,7 @@ int wire_decode(const void *envelope, size_t size, zmq_msg_t *frames, size_t fra
         *why = "the first frame is no peach envelope";
     else if ((rc = wire_check(self->envelope, frame_count, why)) == 0)
         rc = take_frames(self, frames, frame_count);
-    if (rc)
-        wire_message_destroy(&self);
+    if (rc) wire_message_destroy(&self);
     *message_p = self;
     return rc;
 }
@@ -144,8 +143,10 @@ int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, con
         more = zmq_msg_more(&frame);
         if (count == capacity && count <= WIRE_MAX_FRAMES) {
             zmq_msg_t *grown = realloc(frames, (capacity = capacity * 2 + 4) * sizeof *frames);
-            if (grown) frames = grown;
-            else capacity = count;
+            if (grown)
+                frames = grown;
+            else
+                capacity = count;
         }
         if (count < capacity) {
             zmq_msg_init(&frames[count]);
@@ -159,8 +160,8 @@ int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, con
         *why = "too many frames";
         rc = PEACH_E_LIMIT;
     } else if (rc == 0) {
-        rc = wire_decode(zmq_msg_data(&envelope), zmq_msg_size(&envelope), frames, count,
-                         message_p, why);
+        rc = wire_decode(zmq_msg_data(&envelope), zmq_msg_size(&envelope), frames, count, message_p,
+                         why);
     }
     for (size_t i = 0; i < count; i++) zmq_msg_close(&frames[i]);
     free(frames);
@@ -340,7 +341,8 @@ char *wire_text(const char *text)
 {
     size_t size = strlen(text);
     if (size > WIRE_MAX_TEXT) size = WIRE_MAX_TEXT;
-    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) size--; /* cut between characters */
+    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80)
+        size--; /* cut between characters */
     char *copy = malloc(size + 1);
     if (!copy) return NULL;
     memcpy(copy, text, size);

@@ -19,16 +19,16 @@ enum {
     WIRE_VERSION = 1,
     WIRE_SESSION_BYTES = 16,
     WIRE_DIGEST_BYTES = 32,
-    WIRE_INLINE_BYTES = 4096,           /* larger payloads are frames of their own */
-    WIRE_MAX_ENVELOPE = 16 << 20,       /* bytes of the first frame */
-    WIRE_BATCH_BYTES = 1 << 20,         /* a sender's batch is sent at this size */
-    WIRE_MAX_BATCH = 4096,              /* tasks, results, … in one message */
-    WIRE_MAX_FRAMES = WIRE_MAX_BATCH,   /* payload frames in one message */
-    WIRE_MAX_NAME = 255,                /* bytes of a function's, host's, label's name */
-    WIRE_MAX_TEXT = 1 << 20,            /* bytes of a message or traceback */
-    WIRE_MAX_NAMES = 65536,             /* functions, ranges and the like in one message */
+    WIRE_INLINE_BYTES = 4096,         /* larger payloads are frames of their own */
+    WIRE_MAX_ENVELOPE = 16 << 20,     /* bytes of the first frame */
+    WIRE_BATCH_BYTES = 1 << 20,       /* a sender's batch is sent at this size */
+    WIRE_MAX_BATCH = 4096,            /* tasks, results, … in one message */
+    WIRE_MAX_FRAMES = WIRE_MAX_BATCH, /* payload frames in one message */
+    WIRE_MAX_NAME = 255,              /* bytes of a function's, host's, label's name */
+    WIRE_MAX_TEXT = 1 << 20,          /* bytes of a message or traceback */
+    WIRE_MAX_NAMES = 65536,           /* functions, ranges and the like in one message */
     WIRE_MAX_PRIORITY = 7,
-    WIRE_MAX_ITEMS = 1 << 20,           /* items in one task */
+    WIRE_MAX_ITEMS = 1 << 20, /* items in one task */
 };
 #define WIRE_DEFAULT_MAX_PAYLOAD ((uint64_t)256 << 20) /* bytes of one payload */
 #define WIRE_DEFAULT_ENDPOINT "tcp://127.0.0.1:5001"

@@ -51,8 +51,7 @@ static bool session_ok(check_t *c, ProtobufCBinaryData session)
 
 static bool digest_ok(check_t *c, ProtobufCBinaryData digest)
 {
-    return digest.len == WIRE_DIGEST_BYTES ||
-           fail(c, PEACH_E_PROTOCOL, "a digest is not 32 bytes");
+    return digest.len == WIRE_DIGEST_BYTES || fail(c, PEACH_E_PROTOCOL, "a digest is not 32 bytes");
 }
 
 static bool payload_ok(check_t *c, const Peach__Payload *payload)
@@ -106,7 +105,8 @@ static bool hello_ok(check_t *c, const Peach__Hello *m)
     if (m->role == PEACH__ROLE__ROLE_WORKER && !m->registration)
         return fail(c, PEACH_E_PROTOCOL, "a worker's Hello without a registration");
     return count_ok(c, m->n_leases, WIRE_MAX_NAMES) && session_ok(c, m->session) &&
-           name_ok(c, m->host) && name_ok(c, m->software) && (!m->registration || registration_ok(c, m->registration));
+           name_ok(c, m->host) && name_ok(c, m->software) &&
+           (!m->registration || registration_ok(c, m->registration));
 }
 
 static bool items_ok(check_t *c, Peach__PreloadItem **items, size_t count)
@@ -135,14 +135,12 @@ static bool ranges_ok(check_t *c, Peach__Range **ranges, size_t count, uint32_t 
 static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **tasks,
                     size_t n_tasks)
 {
-    if (!count_ok(c, n_jobs, WIRE_MAX_BATCH) || !count_ok(c, n_tasks, WIRE_MAX_BATCH))
-        return false;
+    if (!count_ok(c, n_jobs, WIRE_MAX_BATCH) || !count_ok(c, n_tasks, WIRE_MAX_BATCH)) return false;
     for (size_t i = 0; i < n_jobs; i++) {
         if (!*jobs[i]->function) return fail(c, PEACH_E_PROTOCOL, "a job without a function");
         if (jobs[i]->priority > WIRE_MAX_PRIORITY)
             return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
-        if (!name_ok(c, jobs[i]->function) ||
-            !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
+        if (!name_ok(c, jobs[i]->function) || !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
             return false;
     }
     for (size_t i = 0; i < n_tasks; i++) {
@@ -151,8 +149,7 @@ static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **
             return fail(c, PEACH_E_PROTOCOL, "a task names a job that is not there");
         if (t->items == 0 || t->items > WIRE_MAX_ITEMS)
             return fail(c, PEACH_E_PROTOCOL, "a task has no items or too many");
-        if (!payload_ok(c, t->payload) || !ranges_ok(c, t->todo, t->n_todo, t->items))
-            return false;
+        if (!payload_ok(c, t->payload) || !ranges_ok(c, t->todo, t->n_todo, t->items)) return false;
     }
     return true;
 }
@@ -180,8 +177,7 @@ static bool results_ok(check_t *c, const Peach__Results *m)
             return false;
         for (size_t j = 0; j < r->n_segments; j++) {
             const Peach__Segment *s = r->segments[j];
-            if (s->count == 0 || s->first >= WIRE_MAX_ITEMS ||
-                s->count > WIRE_MAX_ITEMS - s->first)
+            if (s->count == 0 || s->first >= WIRE_MAX_ITEMS || s->count > WIRE_MAX_ITEMS - s->first)
                 return fail(c, PEACH_E_PROTOCOL, "a segment is empty or outside its task");
             if (!s->payload) return fail(c, PEACH_E_PROTOCOL, "a segment without a payload");
             if (!payload_ok(c, s->payload)) return false;
@@ -223,11 +219,9 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
                (session_ok(c, e->welcome->broker) &&
                 items_ok(c, e->welcome->preloads, e->welcome->n_preloads));
     case PEACH__ENVELOPE__BODY_SUBMIT:
-        return work_ok(c, e->submit->jobs, e->submit->n_jobs, e->submit->tasks,
-                       e->submit->n_tasks);
+        return work_ok(c, e->submit->jobs, e->submit->n_jobs, e->submit->tasks, e->submit->n_tasks);
     case PEACH__ENVELOPE__BODY_ASSIGN:
-        return work_ok(c, e->assign->jobs, e->assign->n_jobs, e->assign->tasks,
-                       e->assign->n_tasks);
+        return work_ok(c, e->assign->jobs, e->assign->n_jobs, e->assign->tasks, e->assign->n_tasks);
     case PEACH__ENVELOPE__BODY_RESULTS: return results_ok(c, e->results);
     case PEACH__ENVELOPE__BODY_CANCEL:
         return count_ok(c, e->cancel->n_jobs, WIRE_MAX_NAMES) &&

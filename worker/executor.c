@@ -255,8 +255,7 @@ static void keep_value(executor_t *x, pending_t *p, uint32_t item, peach_value_t
     p->values[p->count++] = value;
     /* Arrays and long texts go one by one: a segment of them would be copied once more. */
     peach_kind_t kind = peach_value_kind(value);
-    if (kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING)
-        close_segment(x, p);
+    if (kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING) close_segment(x, p);
 }
 
 /* ---- tasks ---- */
@@ -286,8 +285,8 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
         for (size_t i = 0; i < count; i++) args[i] = peach_value_at(item, i);
     }
     call_t call = {args, count, index, job->seeded, item_seed(job->seed, index), number};
-    peach_value_t *value = function->runtime->call(function->runtime, function->handle, &call,
-                                                   failure);
+    peach_value_t *value =
+        function->runtime->call(function->runtime, function->handle, &call, failure);
     if (!value && call_cancelled(x->shared, number) && failure->status == PEACH_E_RAISED)
         failure->status = PEACH_E_CANCELLED;
     if (args != one) free(args);
@@ -337,9 +336,9 @@ static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *t
     peach_value_t *items = NULL;
     payload_t *payload = wire_payload(message, task->payload);
     if (!payload) die("out of memory");
-    int rc = job->codec != 0 ? PEACH_E_UNSUPPORTED
-                             : peach_value_unpack(payload_bytes(payload), payload_size(payload),
-                                                  &items);
+    int rc = job->codec != 0
+                 ? PEACH_E_UNSUPPORTED
+                 : peach_value_unpack(payload_bytes(payload), payload_size(payload), &items);
     payload_unref(&payload);
     if (rc) {
         failure_set(failure, rc, "the items cannot be decoded: %s", peach_status_text(rc));

@@ -19,20 +19,20 @@ typedef struct link link_t;
 
 /* A lease: some items of a task that a broker gave us. */
 typedef struct {
-    node_t node;          /* in waiting, or in its slot's orders */
-    link_t *link;         /* NULL when that broker has gone: nobody wants it */
+    node_t node;  /* in waiting, or in its slot's orders */
+    link_t *link; /* NULL when that broker has gone: nobody wants it */
     uint64_t lease;
-    Peach__Job *job;      /* a copy; shared through job_uses */
+    Peach__Job *job; /* a copy; shared through job_uses */
     size_t *job_uses;
     uint64_t first_item;
     uint32_t items;
     payload_t *payload;
     range_t *todo;
     size_t todo_count;
-    uint32_t number;      /* at its slot */
-    uint64_t since_ms;    /* when it came */
+    uint32_t number;   /* at its slot */
+    uint64_t since_ms; /* when it came */
     bool cancelled;
-    uint64_t kill_ms;     /* when its executor is killed if it still runs; 0: never */
+    uint64_t kill_ms; /* when its executor is killed if it still runs; 0: never */
 } order_t;
 
 /* A broker and our session with it. */
@@ -50,13 +50,13 @@ struct link {
 
 typedef struct {
     slot_t process;
-    list_t orders;        /* sent to it, oldest first */
+    list_t orders; /* sent to it, oldest first */
     size_t order_count;
-    bool sending;         /* its channel has something to write */
-    uint64_t seen_claim;  /* at the last look */
-    uint64_t restart_ms;  /* when the next process is started; 0: one is there */
-    unsigned failures;    /* in a row, without running anything */
-    wire_batch_t batch;   /* Assign */
+    bool sending;        /* its channel has something to write */
+    uint64_t seen_claim; /* at the last look */
+    uint64_t restart_ms; /* when the next process is started; 0: one is there */
+    unsigned failures;   /* in a row, without running anything */
+    wire_batch_t batch;  /* Assign */
 } seat_t;
 
 /* A preload and what the executors say of it. */
@@ -66,7 +66,7 @@ typedef struct {
     char *error;
     char **functions;
     size_t function_count;
-    size_t ready;         /* seats that have it */
+    size_t ready; /* seats that have it */
 } shelf_item_t;
 
 struct worker {
@@ -77,16 +77,16 @@ struct worker {
     link_t *links;
     size_t link_count;
     seat_t *seats;
-    list_t waiting;        /* orders for the next free executor */
-    size_t order_count;    /* waiting and with executors */
+    list_t waiting;     /* orders for the next free executor */
+    size_t order_count; /* waiting and with executors */
     shelf_item_t *shelf;
     size_t shelf_count;
     uint64_t registration; /* counts its changes */
     Peach__Label *labels;
     Peach__Label **label_pointers;
     uint64_t now_ms, looked_ms, lost_ms; /* lost_ms: since when no broker is there */
-    uint64_t order_ns;     /* running mean of an order's time; 0: not known */
-    char *store;           /* folder for pushed files; NULL until one comes */
+    uint64_t order_ns;                   /* running mean of an order's time; 0: not known */
+    char *store;                         /* folder for pushed files; NULL until one comes */
     bool draining, failed;
 };
 

@@ -122,8 +122,7 @@ void link_goodbye(worker_t *w, link_t *link)
     send_body(link, &envelope);
 }
 
-void link_result(link_t *link, wire_message_t *message, const Peach__Result *result,
-                 uint64_t lease)
+void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease)
 {
     Peach__Result out = *result;
     Peach__Payload *fields = calloc(result->n_segments + 1, sizeof *fields);

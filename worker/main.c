@@ -18,22 +18,33 @@
 #include <unistd.h>
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 4, MAX_ARGS = 256, SLOTS_MAX = 1024 };
-enum { KEY_CONNECT = 'c', KEY_SLOTS = 's', KEY_PRELOAD = 'l', KEY_VERBOSE = 'v', KEY_LABEL = 256,
-       KEY_INSECURE, KEY_STRICT, KEY_NO_PUSH, KEY_THREADS, KEY_PARENT, KEY_LEAVE };
+enum {
+    KEY_CONNECT = 'c',
+    KEY_SLOTS = 's',
+    KEY_PRELOAD = 'l',
+    KEY_VERBOSE = 'v',
+    KEY_LABEL = 256,
+    KEY_INSECURE,
+    KEY_STRICT,
+    KEY_NO_PUSH,
+    KEY_THREADS,
+    KEY_PARENT,
+    KEY_LEAVE
+};
 
 const char *argp_program_version = "peach-worker " PEACH_VERSION;
 
 static const struct argp_option options[] = {
     {"connect", KEY_CONNECT, "ENDPOINTS", 0,
-     "Brokers to work for, commas between (default $PEACH_BROKER or " WIRE_DEFAULT_ENDPOINT ")",
-     0},
+     "Brokers to work for, commas between (default $PEACH_BROKER or " WIRE_DEFAULT_ENDPOINT ")", 0},
     {"slots", KEY_SLOTS, "N|auto", 0, "Executors, each a process (default auto: one a core)", 0},
     {"preload", KEY_PRELOAD, "PRELOAD", 0,
      "Load this first: a Python file, module:NAME, or a .so plugin; may be repeated", 0},
     {"label", KEY_LABEL, "KEY=VALUE", 0, "What jobs can require of a worker; may be repeated", 0},
     {"threads", KEY_THREADS, "N", 0,
      "Threads that OMP, OPENBLAS, MKL and the like use in an executor (default 1; 0 leaves the "
-     "environment alone)", 0},
+     "environment alone)",
+     0},
     {"insecure", KEY_INSECURE, NULL, 0,
      "Connect to addresses that are not loopback although nothing is encrypted or authenticated",
      0},
@@ -80,8 +91,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_CONNECT: a->worker.endpoints = arg; break;
     case KEY_SLOTS:
-        a->worker.slots = strcmp(arg, "auto") == 0 ? cores()
-                                                   : number(state, arg, 1, SLOTS_MAX, "--slots");
+        a->worker.slots =
+            strcmp(arg, "auto") == 0 ? cores() : number(state, arg, 1, SLOTS_MAX, "--slots");
         break;
     case KEY_PRELOAD: add(state, a->preloads, &a->worker.preload_count, arg); break;
     case KEY_LABEL: add(state, a->labels, &a->worker.label_count, arg); break;
@@ -121,11 +132,15 @@ static const char *find_executor(void)
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
-        options, parse, NULL,
+        options,
+        parse,
+        NULL,
         "A worker of a peach fleet: runs tasks in one process a slot.\v"
         "It may be started before its broker and waits for it. SIGTERM lets it finish what it "
         "runs; a second one ends it at once.",
-        NULL, NULL, NULL};
+        NULL,
+        NULL,
+        NULL};
     const char *environment = getenv("PEACH_BROKER");
     arguments_t a = {.worker = {.endpoints = environment ? environment : WIRE_DEFAULT_ENDPOINT,
                                 .slots = cores(),

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t ahead_ns = 2000000;  /* work that an executor may hold ahead */
-static const unsigned max_ahead = 64;      /* and orders */
-static const uint64_t give_back_ms = 50;   /* waiting longer, an order goes back to its broker */
+static const uint64_t ahead_ns = 2000000; /* work that an executor may hold ahead */
+static const unsigned max_ahead = 64;     /* and orders */
+static const uint64_t give_back_ms = 50;  /* waiting longer, an order goes back to its broker */
 
 /* ---- life of an order ---- */
 

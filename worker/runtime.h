@@ -31,10 +31,10 @@ PEACH_EXPORT void failure_set(failure_t *self, int status, const char *format, .
 typedef struct {
     const peach_value_t *const *args; /* lent */
     size_t arg_count;
-    uint64_t item;     /* in its job */
+    uint64_t item; /* in its job */
     bool seeded;
-    uint64_t seed;     /* of this item */
-    uint32_t task;     /* its number at this executor */
+    uint64_t seed; /* of this item */
+    uint32_t task; /* its number at this executor */
 } call_t;
 
 /* Told of each function that a preload defines; handle is the runtime's. */
@@ -45,8 +45,7 @@ struct runtime {
     int (*load)(runtime_t *self, const Peach__PreloadItem *item, define_fn define, void *executor,
                 failure_t *failure);
     /* Runs a function. The result is the caller's; NULL with failure set. */
-    peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call,
-                           failure_t *failure);
+    peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call, failure_t *failure);
     void (*destroy)(runtime_t **self_p);
 };
 

@@ -16,9 +16,9 @@ typedef struct {
     /* High half: tasks claimed so far (the executor begins task n by raising it to
        n + 1). Low half: tasks below it that were not claimed were taken back. */
     _Atomic uint64_t claim;
-    _Atomic uint32_t item;     /* of the claimed task, that is being run or was last */
-    _Atomic uint64_t cancel;   /* number + 1 of the task that is to be interrupted */
-    _Atomic uint32_t preload;  /* preloads begun */
+    _Atomic uint32_t item;    /* of the claimed task, that is being run or was last */
+    _Atomic uint64_t cancel;  /* number + 1 of the task that is to be interrupted */
+    _Atomic uint32_t preload; /* preloads begun */
 } shared_t;
 
 static inline uint64_t shared_claimed(const shared_t *s) { return atomic_load(&s->claim) >> 32; }

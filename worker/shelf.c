@@ -129,8 +129,7 @@ static int take_item(worker_t *w, wire_message_t *message, const Peach__PreloadI
     if (!source->source) return PEACH_E_MEMORY;
     uint8_t digest[WIRE_DIGEST_BYTES];
     bool module = from->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE;
-    crypto_hash_sha256(digest,
-                       module ? (const uint8_t *)from->name : payload_bytes(source->source),
+    crypto_hash_sha256(digest, module ? (const uint8_t *)from->name : payload_bytes(source->source),
                        module ? strlen(from->name) : payload_size(source->source));
     if (memcmp(digest, source->digest, sizeof digest) != 0) return PEACH_E_PROTOCOL;
     if (module || same_file(from->path, source->digest))

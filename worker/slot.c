@@ -21,8 +21,8 @@ enum { CHANNEL_FD = 3, SHARED_FD = 4 };
 static void become_executor(const char *executor, int socket, int page, pid_t parent,
                             unsigned index, unsigned threads)
 {
-    static const char *const thread_names[] = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                                               "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+    static const char *const thread_names[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",
+                                               "MKL_NUM_THREADS",     "BLIS_NUM_THREADS",
                                                "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"};
     /* Whatever kills the supervisor kills its executors. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -103,8 +103,8 @@ void slot_reap(slot_t *self, char *cause, size_t cause_size)
     while (waitpid(self->pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (WIFSIGNALED(status))
-        snprintf(cause, cause_size, "the executor was killed by signal %d (%s)",
-                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+        snprintf(cause, cause_size, "the executor was killed by signal %d (%s)", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
     else
         snprintf(cause, cause_size, "the executor exited with code %d", WEXITSTATUS(status));
     self->pid = 0;

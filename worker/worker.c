@@ -66,8 +66,8 @@ static int open_links(worker_t *w, char *error, size_t size)
     for (; w->link_count < endpoints.count && rc == 0; w->link_count++)
         rc = link_open(w, &w->links[w->link_count], endpoints.text[w->link_count]);
     if (rc)
-        snprintf(error, size, "cannot connect to '%s': %s",
-                 endpoints.text[w->link_count - 1], zmq_strerror(errno));
+        snprintf(error, size, "cannot connect to '%s': %s", endpoints.text[w->link_count - 1],
+                 zmq_strerror(errno));
     return rc;
 }
 
@@ -82,8 +82,7 @@ static int start_crew(worker_t *w, char *error, size_t size)
     return rc;
 }
 
-worker_t *worker_new(const worker_options_t *options, int *status, char *error,
-                     size_t error_size)
+worker_t *worker_new(const worker_options_t *options, int *status, char *error, size_t error_size)
 {
     worker_t *w = calloc(1, sizeof *w);
     *status = PEACH_E_MEMORY;
@@ -208,8 +207,7 @@ static void begin_drain(worker_t *w)
 
 int worker_run(worker_t *w, int stop_fd)
 {
-    zmq_pollitem_t *items =
-        calloc(2 * w->link_count + 1 + w->options.slots, sizeof *items);
+    zmq_pollitem_t *items = calloc(2 * w->link_count + 1 + w->options.slots, sizeof *items);
     if (!items) return PEACH_E_MEMORY;
     int rc = 0, stops = 0;
     while (!finished(w)) {

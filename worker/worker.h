@@ -14,25 +14,24 @@
 typedef struct worker worker_t;
 
 typedef struct {
-    const char *endpoints;          /* of the brokers, commas between */
-    unsigned slots;                 /* executors */
-    unsigned threads;               /* for numerical libraries in each; 0: leave them alone */
-    const char *const *preloads;    /* as the user named them */
+    const char *endpoints;       /* of the brokers, commas between */
+    unsigned slots;              /* executors */
+    unsigned threads;            /* for numerical libraries in each; 0: leave them alone */
+    const char *const *preloads; /* as the user named them */
     size_t preload_count;
-    const char *const *labels;      /* KEY=VALUE */
+    const char *const *labels; /* KEY=VALUE */
     size_t label_count;
-    const char *executor;           /* path of peach-executor */
-    bool insecure;                  /* allow brokers that are not on loopback */
-    bool strict;                    /* end when a preload fails */
-    bool no_push;                   /* refuse preloads that clients push */
-    unsigned leave_after_s;         /* end when no broker was there so long; 0: never */
+    const char *executor;   /* path of peach-executor */
+    bool insecure;          /* allow brokers that are not on loopback */
+    bool strict;            /* end when a preload fails */
+    bool no_push;           /* refuse preloads that clients push */
+    unsigned leave_after_s; /* end when no broker was there so long; 0: never */
     bool verbose;
 } worker_options_t;
 
 /* Reads the preloads and starts the executors. On failure NULL, *status is
    negative and error says what to do. */
-worker_t *worker_new(const worker_options_t *options, int *status, char *error,
-                     size_t error_size);
+worker_t *worker_new(const worker_options_t *options, int *status, char *error, size_t error_size);
 
 /* Serves until a byte can be read from stop_fd (then it takes nothing new, finishes
    what runs and says goodbye; a second byte ends it at once), a broker drained it,

@@ -12,8 +12,14 @@
 #include <stdio.h>
 
 /* Exit codes, as the manual promises them. */
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_BROKER = 3, EXIT_REFUSED = 4,
-       EXIT_INTERRUPTED = 130 };
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_NO_BROKER = 3,
+    EXIT_REFUSED = 4,
+    EXIT_INTERRUPTED = 130
+};
 
 enum { MAX_PRELOADS = 256 };
 

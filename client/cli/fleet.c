@@ -60,15 +60,20 @@ int command_init(int argc, char **argv)
         {"slots", KEY_SLOTS, "N", 0, "Start workers here until the fleet has N slots", 10},
         {"preload", KEY_PRELOAD, "PRELOAD", 0,
          "Load this on all workers, now and later: a Python file, module:NAME, or a .so; may be "
-         "repeated", 10},
+         "repeated",
+         10},
         {0}};
     static const struct argp argp = {
-        entries, parse_init, "[PRELOAD...]",
+        entries,
+        parse_init,
+        "[PRELOAD...]",
         "Grows the local fleet to N slots and loads the preloads on all workers; returns when all "
         "are ready, or says why not.\v"
         "The broker must be there (peach broker). Workers that are started run in the background "
         "and end a minute after their broker; their log is in ~/.local/state/peach.",
-        connect_child, NULL, NULL};
+        connect_child,
+        NULL,
+        NULL};
     init_arguments_t a = {.connect = {.timeout_ms = -1}};
     parse_options(&argp, argc, argv, &a);
     return init(&a);
@@ -77,10 +82,14 @@ int command_init(int argc, char **argv)
 int command_preload(int argc, char **argv)
 {
     static const struct argp argp = {
-        NULL, parse_init, "PRELOAD...",
+        NULL,
+        parse_init,
+        "PRELOAD...",
         "Loads preloads on all workers that there are and that will come; returns when all have "
         "them, or says why not.",
-        connect_child, NULL, NULL};
+        connect_child,
+        NULL,
+        NULL};
     init_arguments_t a = {.connect = {.timeout_ms = -1}};
     parse_options(&argp, argc, argv, &a);
     if (a.preload_count == 0) {
@@ -126,9 +135,8 @@ static void print_status(const peach_value_t *view)
            peach_value_length(workers), number(view, "slots"),
            peach_value_length(peach_value_get(view, "functions")),
            peach_value_length(peach_value_get(view, "clients")));
-    printf("tasks      %lld queued, %lld running, %lld bytes held\n",
-           number(view, "queued_tasks"), number(view, "running_tasks"),
-           number(view, "payload_bytes"));
+    printf("tasks      %lld queued, %lld running, %lld bytes held\n", number(view, "queued_tasks"),
+           number(view, "running_tasks"), number(view, "payload_bytes"));
     printf("items      %lld done, %lld failed, %lld retried\n", number(view, "done_items"),
            number(view, "failed_items"), number(view, "retried_items"));
     printf("strangers  %lld bad messages, %lld bad connections\n", number(view, "bad_messages"),
@@ -260,9 +268,10 @@ int command_drain(int argc, char **argv)
         {"broker", KEY_BROKER, NULL, 0, "The broker: refuse new work, finish, exit", 10},
         {0}};
     static const struct argp argp = {
-        entries, parse_drain, "[ID]",
-        "Lets workers finish what they run and exit; nothing new is sent to them.", connect_child,
-        NULL, NULL};
+        entries,       parse_drain,
+        "[ID]",        "Lets workers finish what they run and exit; nothing new is sent to them.",
+        connect_child, NULL,
+        NULL};
     drain_arguments_t a = {.connect = {.timeout_ms = -1}};
     int code;
     unsigned workers = 0;

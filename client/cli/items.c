@@ -12,12 +12,12 @@ enum { BLOCK_MAX = 50000000 }; /* numbers that are sent out of one block of memo
 
 struct items {
     char **args;
-    int count, at;           /* args[at] is next */
+    int count, at; /* args[at] is next */
     bool in_range;
-    int64_t next, last;      /* of the range that args[at] is */
+    int64_t next, last; /* of the range that args[at] is */
     bool has_stdin, broken;
     size_t line;
-    char *buffer;            /* of getline */
+    char *buffer; /* of getline */
     size_t buffer_size;
 };
 

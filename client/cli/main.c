@@ -56,13 +56,15 @@ int exit_code_of(int status)
 static void usage(FILE *file)
 {
     fputs("Usage: peach COMMAND [OPTION...] [ARG...]\n"
-          "Parallel each across processes and hosts.\n\n", file);
+          "Parallel each across processes and hosts.\n\n",
+          file);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(file, "  %-11s%s\n", commands[i].name, commands[i].what);
     fputs("\npeach COMMAND --help tells more. For a start:\n"
           "  peach run -n 4 -l multip.py func 1..3\n\n"
           "Exit status: 0 all done, 1 a task failed, 2 wrong usage, 3 no broker or no answer in\n"
-          "time, 4 refused.\n", file);
+          "time, 4 refused.\n",
+          file);
 }
 
 int main(int argc, char **argv)

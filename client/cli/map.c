@@ -47,11 +47,15 @@ static void arguments_init(arguments_t *a)
 int command_map(int argc, char **argv)
 {
     static const struct argp argp = {
-        NULL, parse, "FUNC ITEM...",
+        NULL,
+        parse,
+        "FUNC ITEM...",
         "Runs FUNC over the items on the fleet and prints one JSON result a line, in order.\v"
         "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), or - "
         "for JSON lines on standard input. A failed item prints {\"error\": {...}} in its place.",
-        children, NULL, NULL};
+        children,
+        NULL,
+        NULL};
     arguments_t a;
     int code = EXIT_USAGE;
     arguments_init(&a);
@@ -77,9 +81,13 @@ int command_map(int argc, char **argv)
 int command_call(int argc, char **argv)
 {
     static const struct argp argp = {
-        NULL, parse, "FUNC [ARG...]",
+        NULL,
+        parse,
+        "FUNC [ARG...]",
         "Calls FUNC once with these arguments (JSON) and prints its result as JSON.",
-        children, NULL, NULL};
+        children,
+        NULL,
+        NULL};
     arguments_t a;
     int code = EXIT_USAGE;
     arguments_init(&a);

@@ -6,8 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_CONNECT = 'c', KEY_TIMEOUT = 't', KEY_JSON = 'j', KEY_CHUNK = 512, KEY_RETRIES,
-       KEY_SEED, KEY_PRIORITY, KEY_REQUIRE, KEY_UNORDERED, KEY_QUIET = 'q' };
+enum {
+    KEY_CONNECT = 'c',
+    KEY_TIMEOUT = 't',
+    KEY_JSON = 'j',
+    KEY_CHUNK = 512,
+    KEY_RETRIES,
+    KEY_SEED,
+    KEY_PRIORITY,
+    KEY_REQUIRE,
+    KEY_UNORDERED,
+    KEY_QUIET = 'q'
+};
 enum { CONNECT_MS = 3000 };
 
 unsigned long option_number(struct argp_state *state, const char *text, unsigned long min,
@@ -86,13 +96,15 @@ static const struct argp_option job_entries[] = {
     {"chunk", KEY_CHUNK, "ITEMS", 0, "Items a task (default: chosen by the time they take)", 50},
     {"retries", KEY_RETRIES, "N", 0,
      "Further attempts for an item whose executor or worker was lost (default 2; 0 runs each item "
-     "at most once)", 50},
+     "at most once)",
+     50},
     {"seed", KEY_SEED, "N", 0,
      "Give each item a random state of its own: the same results for the same seed, whatever "
-     "runs it", 50},
+     "runs it",
+     50},
     {"priority", KEY_PRIORITY, "0..7", 0, "Among this client's jobs; 7 goes first", 50},
-    {"require", KEY_REQUIRE, "KEY=VALUE", 0,
-     "Run on workers with this label only; may be repeated", 50},
+    {"require", KEY_REQUIRE, "KEY=VALUE", 0, "Run on workers with this label only; may be repeated",
+     50},
     {"unordered", KEY_UNORDERED, NULL, 0, "Print results as they finish", 50},
     {"quiet", KEY_QUIET, NULL, 0, "No progress bar", 50},
     {0}};

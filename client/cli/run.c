@@ -209,12 +209,16 @@ int command_run(int argc, char **argv)
         {0}};
     static const struct argp_child children[] = {{&job_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        entries, parse, "FUNC ITEM...",
+        entries,
+        parse,
+        "FUNC ITEM...",
         "Starts a broker and N executors on this host, runs FUNC over the items, prints one JSON "
         "result a line, in order, and stops them.\v"
         "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), or - "
         "for JSON lines on standard input. A failed item prints {\"error\": {...}} in its place.",
-        children, NULL, NULL};
+        children,
+        NULL,
+        NULL};
     arguments_t a = {.connect = {.timeout_ms = -1}};
     char endpoint[256];
     job_options_init(&a.job);

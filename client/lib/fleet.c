@@ -54,8 +54,9 @@ static void become_worker(const char *endpoint, unsigned slots, int told)
     fcntl(3, F_SETFD, FD_CLOEXEC);
     close_range(4, ~0U, 0);
     snprintf(number, sizeof number, "%u", slots);
-    char *const args[] = {"peach-worker", "--connect", (char *)endpoint, "--slots", number,
-                          "--leave-after", "60", NULL};
+    char *const args[] = {"peach-worker", "--connect", (char *)endpoint,
+                          "--slots",      number,      "--leave-after",
+                          "60",           NULL};
     /* Next to this program, or where the user's shell finds it. */
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
@@ -80,7 +81,8 @@ static int start_worker(peach_t *self, unsigned slots)
         return session_fail(self, PEACH_E_REFUSED,
                             "the fleet has too few slots, and a worker for '%s' is not started "
                             "from here because nothing protects the connection: run peach worker "
-                            "--insecure --connect %s yourself", endpoint, endpoint);
+                            "--insecure --connect %s yourself",
+                            endpoint, endpoint);
     if (pipe2(told, O_CLOEXEC) != 0)
         return session_fail(self, PEACH_E_SYSTEM, "pipe: %s", strerror(errno));
     pid_t child = fork();
@@ -173,8 +175,10 @@ int peach_init(peach_t *self, unsigned slots, const char *const *preloads, size_
     peach_value_destroy(&view);
     if (rc == 0) rc = ask_for_slots(self, sources, count, slots, timeout_ms);
     if (rc == PEACH_E_TIMEOUT)
-        session_fail(self, rc, "not all of the %u slots were ready within %.1f s (peach workers "
-                               "shows those that are)", slots, timeout_ms / 1000.0);
+        session_fail(self, rc,
+                     "not all of the %u slots were ready within %.1f s (peach workers "
+                     "shows those that are)",
+                     slots, timeout_ms / 1000.0);
     for (size_t i = 0; i < count; i++) preload_clear(&sources[i]);
     free(sources);
     return rc;
@@ -211,10 +215,11 @@ static peach_value_t *view_worker(const Peach__WorkerStatus *w)
     put_number(map, "tasks", w->running);
     put_number(map, "done", w->done_items);
     put_number(map, "failed", w->failed_items);
-    put(map, "state", peach_value_string(!w->connected  ? "lost"
-                                         : w->draining ? "draining"
-                                         : w->ready    ? "ready"
-                                                       : "loading"));
+    put(map, "state",
+        peach_value_string(!w->connected ? "lost"
+                           : w->draining ? "draining"
+                           : w->ready    ? "ready"
+                                         : "loading"));
     put_number(map, "silent_ms", w->silent_ms);
     for (size_t i = 0; i < w->n_labels; i++)
         put(labels, w->labels[i]->key, peach_value_string(w->labels[i]->value));

@@ -25,22 +25,22 @@ struct peach_job {
     Peach__Label *labels;
     Peach__Label **label_pointers;
 
-    peach_value_t *source;  /* items to cut from, or NULL with next */
+    peach_value_t *source; /* items to cut from, or NULL with next */
     peach_items_fn next;
     void *next_arg;
-    uint64_t cut;           /* items cut so far */
-    uint64_t total;         /* items; of a generator, so far */
+    uint64_t cut;   /* items cut so far */
+    uint64_t total; /* items; of a generator, so far */
     bool total_final;
-    int source_status;      /* why the generator stopped */
+    int source_status; /* why the generator stopped */
 
-    list_t tasks;           /* with something to read or to wait for, in order */
-    uint64_t flying;        /* tasks that have not ended */
+    list_t tasks;    /* with something to read or to wait for, in order */
+    uint64_t flying; /* tasks that have not ended */
     uint64_t done, failed, read;
-    size_t buffered;        /* bytes of results that were not read */
+    size_t buffered; /* bytes of results that were not read */
     bool keep_all, cancelled;
-    uint64_t item_ns;       /* running mean; 0: not known */
-    uint32_t largest;       /* the largest chunk that came back */
-    uint64_t batch_serial;  /* the batch that has our job under batch_index */
+    uint64_t item_ns;      /* running mean; 0: not known */
+    uint32_t largest;      /* the largest chunk that came back */
+    uint64_t batch_serial; /* the batch that has our job under batch_index */
     uint32_t batch_index;
     uint64_t told_ms, told_ended;
 };
@@ -88,8 +88,8 @@ static int check_options(peach_t *self, const char *function, const peach_job_op
 {
     size_t length = strlen(function);
     if (length == 0 || length > WIRE_MAX_NAME)
-        return session_fail(self, PEACH_E_ARGUMENT,
-                            "a function's name has 1 to %d bytes", WIRE_MAX_NAME);
+        return session_fail(self, PEACH_E_ARGUMENT, "a function's name has 1 to %d bytes",
+                            WIRE_MAX_NAME);
     if (options->priority > WIRE_MAX_PRIORITY)
         return session_fail(self, PEACH_E_ARGUMENT, "priority %u is over 7", options->priority);
     if (options->retries < 0 || options->retries > 1000)
@@ -100,8 +100,7 @@ static int check_options(peach_t *self, const char *function, const peach_job_op
     return 0;
 }
 
-static peach_job_t *job_new(peach_t *self, const char *function,
-                            const peach_job_options_t *options)
+static peach_job_t *job_new(peach_t *self, const char *function, const peach_job_options_t *options)
 {
     if (!options) options = &peach_job_defaults;
     if (check_options(self, function, options) != 0) return NULL;
@@ -484,8 +483,7 @@ static void take_result(peach_t *self, wire_message_t *message, const Peach__Res
 void jobs_results(peach_t *self, wire_message_t *message)
 {
     const Peach__Results *results = wire_envelope(message)->results;
-    for (size_t i = 0; i < results->n_results; i++)
-        take_result(self, message, results->results[i]);
+    for (size_t i = 0; i < results->n_results; i++) take_result(self, message, results->results[i]);
 }
 
 void peach_job_progress(const peach_job_t *job, peach_progress_t *progress)
@@ -525,8 +523,8 @@ static int read_one(peach_job_t *job, task_t *task, peach_result_t *result)
     size_t before = task->bytes;
     int rc = task_read(task, result);
     if (rc)
-        return session_fail(job->session, rc, "a result of %s cannot be decoded: %s",
-                            job->function, peach_status_text(rc));
+        return session_fail(job->session, rc, "a result of %s cannot be decoded: %s", job->function,
+                            peach_status_text(rc));
     job->buffered -= before - task->bytes;
     job->read++;
     if (task_all_read(task)) {
@@ -611,8 +609,8 @@ int peach_call(peach_t *self, const char *function, peach_value_t **args_p, int 
     int rc = peach_job_next(job, &result, timeout_ms);
     if (rc == 0 && result.failure) {
         const peach_failure_t *f = result.failure;
-        rc = session_fail(self, f->status, "%s%s%s%s%s", f->type, *f->type ? ": " : "",
-                          f->message, *f->traceback ? "\n" : "", f->traceback);
+        rc = session_fail(self, f->status, "%s%s%s%s%s", f->type, *f->type ? ": " : "", f->message,
+                          *f->traceback ? "\n" : "", f->traceback);
     } else if (rc == 0) {
         *value_p = result.value;
         result.value = NULL;

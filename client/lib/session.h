@@ -29,19 +29,19 @@ struct peach {
     uint8_t session[WIRE_SESSION_BYTES];
     bool welcomed;
     uint64_t now_ms, hello_ms, beat_ms, heard_ms; /* heard_ms: from a broker, of anything */
-    uint64_t opened_ms;  /* when the socket was opened */
+    uint64_t opened_ms;                           /* when the socket was opened */
     int patience_ms;
     uint64_t max_payload_bytes;
     uint32_t window_tasks, slots;
     uint64_t window_bytes;
-    int refused;         /* a status: the broker does not want us, and will not */
-    bool busy;           /* inside a callback */
+    int refused; /* a status: the broker does not want us, and will not */
+    bool busy;   /* inside a callback */
     list_t jobs;
     uint64_t last_job, last_number, last_request;
-    table_t *tasks;      /* number -> task_t, of all jobs */
+    table_t *tasks; /* number -> task_t, of all jobs */
     uint64_t flying_tasks, flying_bytes;
-    uint64_t unsent;     /* flying tasks that are in no batch */
-    wire_batch_t batch;  /* Submit */
+    uint64_t unsent;       /* flying tasks that are in no batch */
+    wire_batch_t batch;    /* Submit */
     uint64_t batch_serial; /* changes when the batch is emptied */
     uint32_t batch_jobs;
     request_t request;

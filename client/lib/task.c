@@ -35,8 +35,13 @@ static told_t *told_new(const Peach__Failure *from)
         self->attempts[i] =
             (peach_attempt_t){m->attempts[i]->host, m->attempts[i]->pid, m->attempts[i]->cause};
     self->failure = (peach_failure_t){m->status < 0 ? m->status : PEACH_E_PROTOCOL,
-                                      m->type, m->message, m->traceback, m->host, m->pid,
-                                      m->n_attempts, self->attempts};
+                                      m->type,
+                                      m->message,
+                                      m->traceback,
+                                      m->host,
+                                      m->pid,
+                                      m->n_attempts,
+                                      self->attempts};
     return self;
 failed:
     free(bytes);
@@ -178,8 +183,7 @@ static int decode(piece_t *piece)
     if (piece->items || piece->told) return 0;
     int rc = peach_value_unpack(payload_bytes(piece->payload), payload_size(piece->payload),
                                 &piece->items);
-    if (rc == 0 &&
-        (!items_valid(piece->items) || peach_value_length(piece->items) != piece->count))
+    if (rc == 0 && (!items_valid(piece->items) || peach_value_length(piece->items) != piece->count))
         rc = PEACH_E_PROTOCOL;
     if (rc) peach_value_destroy(&piece->items);
     if (rc == 0) payload_unref(&piece->payload);

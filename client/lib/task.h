@@ -23,7 +23,7 @@ typedef struct {
     payload_t *payload;    /* NULL once decoded */
     peach_value_t *items;
     told_t *told;
-    size_t bytes;          /* that it takes while it is kept */
+    size_t bytes; /* that it takes while it is kept */
 } piece_t;
 
 typedef struct {
@@ -33,14 +33,14 @@ typedef struct {
     uint32_t items;
     payload_t *payload; /* for submitting again; NULL when all items have ended */
     size_t payload_bytes;
-    ranges_t todo;      /* items that have not ended */
-    piece_t *pieces;    /* sorted by first */
+    ranges_t todo;   /* items that have not ended */
+    piece_t *pieces; /* sorted by first */
     size_t piece_count, piece_capacity;
-    bool unordered;     /* the reader takes pieces as they come */
-    bool unsent;        /* it waits for room in a batch */
-    size_t bytes;       /* of all pieces that are kept */
-    uint32_t given;     /* items that the reader has */
-    size_t next_piece;  /* where the reader is: this piece, so many items into it */
+    bool unordered;    /* the reader takes pieces as they come */
+    bool unsent;       /* it waits for room in a batch */
+    size_t bytes;      /* of all pieces that are kept */
+    uint32_t given;    /* items that the reader has */
+    size_t next_piece; /* where the reader is: this piece, so many items into it */
     uint32_t read_in_piece;
 } task_t;
 

@@ -106,8 +106,7 @@ static double raw(int tasks)
     usleep(300000); /* until all are there */
     double begin = clock_s();
     for (int sent = 0, done = 0; done < tasks;) {
-        for (; sent < tasks && sent - done < WINDOW; sent++)
-            zmq_send(socket, "0123456789", 10, 0);
+        for (; sent < tasks && sent - done < WINDOW; sent++) zmq_send(socket, "0123456789", 10, 0);
         zmq_recv(socket, body, sizeof body, 0);
         done++;
     }

@@ -12,11 +12,11 @@ void python_value_init(PyObject *as_array) { make_array = as_array; }
 /* ---- to Python ---- */
 
 static const char *const dtype_names[] = {
-    [PEACH_DTYPE_BOOL] = "bool",     [PEACH_DTYPE_INT8] = "int8",
-    [PEACH_DTYPE_UINT8] = "uint8",   [PEACH_DTYPE_INT16] = "int16",
-    [PEACH_DTYPE_UINT16] = "uint16", [PEACH_DTYPE_INT32] = "int32",
-    [PEACH_DTYPE_UINT32] = "uint32", [PEACH_DTYPE_INT64] = "int64",
-    [PEACH_DTYPE_UINT64] = "uint64", [PEACH_DTYPE_FLOAT32] = "float32",
+    [PEACH_DTYPE_BOOL] = "bool",       [PEACH_DTYPE_INT8] = "int8",
+    [PEACH_DTYPE_UINT8] = "uint8",     [PEACH_DTYPE_INT16] = "int16",
+    [PEACH_DTYPE_UINT16] = "uint16",   [PEACH_DTYPE_INT32] = "int32",
+    [PEACH_DTYPE_UINT32] = "uint32",   [PEACH_DTYPE_INT64] = "int64",
+    [PEACH_DTYPE_UINT64] = "uint64",   [PEACH_DTYPE_FLOAT32] = "float32",
     [PEACH_DTYPE_FLOAT64] = "float64",
 };
 
@@ -133,11 +133,11 @@ static peach_value_t *scalar_of(peach_dtype_t dtype, const void *data)
         }
     }
     switch (dtype) {
-#define CASE(code, type, make)          \
-    case code: {                        \
-        type x;                         \
-        memcpy(&x, data, sizeof x);     \
-        return make(x);                 \
+#define CASE(code, type, make)      \
+    case code: {                    \
+        type x;                     \
+        memcpy(&x, data, sizeof x); \
+        return make(x);             \
     }
         CASE(PEACH_DTYPE_BOOL, unsigned char, peach_value_bool)
         CASE(PEACH_DTYPE_INT8, int8_t, peach_value_int)

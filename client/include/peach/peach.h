@@ -42,7 +42,7 @@ typedef struct peach_job peach_job_t;
 /* ---- connecting ---- */
 
 typedef struct {
-    int status;        /* a peach_status */
+    int status;         /* a peach_status */
     char message[1024]; /* a sentence for the user */
 } peach_error_t;
 
@@ -81,13 +81,13 @@ typedef struct {
 
 /* Why an item has no value. Strings are never NULL, empty where there is nothing. */
 typedef struct {
-    int status;            /* PEACH_E_RAISED, PEACH_E_DIED, PEACH_E_NO_FUNCTION, ... */
-    const char *type;      /* the exception's type */
+    int status;       /* PEACH_E_RAISED, PEACH_E_DIED, PEACH_E_NO_FUNCTION, ... */
+    const char *type; /* the exception's type */
     const char *message;
     const char *traceback; /* remote */
     const char *host;
-    uint32_t pid;          /* of the executor; 0 when it ran nowhere */
-    size_t attempt_count;  /* lost attempts, oldest first */
+    uint32_t pid;         /* of the executor; 0 when it ran nowhere */
+    size_t attempt_count; /* lost attempts, oldest first */
     const peach_attempt_t *attempts;
 } peach_failure_t;
 
@@ -103,24 +103,24 @@ PEACH_EXPORT void peach_result_clear(peach_result_t *result);
 /* ---- jobs ---- */
 
 typedef struct {
-    uint64_t items;    /* that are known of; of a generator, so far */
-    bool items_final;  /* no more will be known of */
-    uint64_t done;     /* that ended with a value */
-    uint64_t failed;   /* and with a failure */
-    uint32_t slots;    /* slots in the fleet; 0: nobody is there to run it */
+    uint64_t items;   /* that are known of; of a generator, so far */
+    bool items_final; /* no more will be known of */
+    uint64_t done;    /* that ended with a value */
+    uint64_t failed;  /* and with a failure */
+    uint32_t slots;   /* slots in the fleet; 0: nobody is there to run it */
 } peach_progress_t;
 
 typedef struct {
-    bool spread;          /* an item is a list of arguments, not the one argument */
-    bool unordered;       /* give results as they finish */
-    uint32_t chunk;       /* items a task; 0: chosen by their time */
-    uint32_t priority;    /* among this client's jobs: 0 to 7, 7 goes first */
-    int retries;          /* of an item whose executor or worker was lost; 0: at most once */
-    bool seeded;          /* give each item a random state of its own, the same for the */
-    uint64_t seed;        /* same seed whatever runs it */
+    bool spread;                /* an item is a list of arguments, not the one argument */
+    bool unordered;             /* give results as they finish */
+    uint32_t chunk;             /* items a task; 0: chosen by their time */
+    uint32_t priority;          /* among this client's jobs: 0 to 7, 7 goes first */
+    int retries;                /* of an item whose executor or worker was lost; 0: at most once */
+    bool seeded;                /* give each item a random state of its own, the same for the */
+    uint64_t seed;              /* same seed whatever runs it */
     const char *const *require; /* labels a worker must have, KEY=VALUE, lent for the call */
     size_t require_count;
-    size_t buffer_bytes;  /* results held for a reader that is slow; 0: 64 MiB */
+    size_t buffer_bytes; /* results held for a reader that is slow; 0: 64 MiB */
     /* Called from inside the library's calls when the numbers changed, at most every
        100 ms and at the end. */
     void (*progress)(void *arg, const peach_progress_t *progress);
@@ -145,9 +145,8 @@ PEACH_EXPORT peach_job_t *peach_map_from(peach_t *self, const char *function, pe
                                          void *arg, const peach_job_options_t *options);
 
 /* Submits one call with a list of arguments; its one result is item 0. Takes
-   *args_p. options->spread is set. */
-PEACH_EXPORT peach_job_t *peach_submit(peach_t *self, const char *function,
-                                       peach_value_t **args_p,
+ *args_p. options->spread is set. */
+PEACH_EXPORT peach_job_t *peach_submit(peach_t *self, const char *function, peach_value_t **args_p,
                                        const peach_job_options_t *options);
 
 /* The next result, in the order of the items or, with unordered, as they finish. 0;

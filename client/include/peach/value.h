@@ -55,8 +55,8 @@ typedef enum peach_dtype {
 } peach_dtype_t;
 
 enum {
-    PEACH_MAX_DIMS = 32,   /* dimensions of an array */
-    PEACH_MAX_DEPTH = 64,  /* nesting of lists and maps */
+    PEACH_MAX_DIMS = 32,  /* dimensions of an array */
+    PEACH_MAX_DEPTH = 64, /* nesting of lists and maps */
 };
 
 /* ---- building. NULL when memory is out or the argument is not valid ---- */

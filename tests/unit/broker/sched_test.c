@@ -37,10 +37,13 @@ static void on_assign(void *shell, void *worker, const sched_order_t *order)
 {
     shell_t *t = shell;
     assert_true(t->order_count < MAX_ORDERS);
-    t->orders[t->order_count++] =
-        (seen_t){order->lease, order->first_item, order->items, (int)(intptr_t)worker,
-                 order->job ? *(char *)order->job : '?', order->todo[0].first,
-                 order->todo[0].count};
+    t->orders[t->order_count++] = (seen_t){order->lease,
+                                           order->first_item,
+                                           order->items,
+                                           (int)(intptr_t)worker,
+                                           order->job ? *(char *)order->job : '?',
+                                           order->todo[0].first,
+                                           order->todo[0].count};
 }
 
 static void on_cancel(void *shell, void *worker, uint64_t lease)
@@ -79,8 +82,8 @@ static void on_release_job(void *shell, void *job)
     ((shell_t *)shell)->jobs_released++;
 }
 
-static const sched_ops_t ops = {on_assign, on_cancel, on_fail, on_drained, on_release,
-                                on_release_job};
+static const sched_ops_t ops = {on_assign,  on_cancel,  on_fail,
+                                on_drained, on_release, on_release_job};
 
 static shell_t *shell_new(const sched_config_t *config)
 {
@@ -102,8 +105,11 @@ static void shell_destroy(shell_t **t)
 static sched_worker_t *add_worker(shell_t *t, int id, uint32_t slots, const char *function)
 {
     const char *functions[] = {function};
-    sched_worker_spec_t spec = {.slots = slots, .window = slots * 8, .host = "h",
-                                .functions = functions, .function_count = function ? 1 : 0};
+    sched_worker_spec_t spec = {.slots = slots,
+                                .window = slots * 8,
+                                .host = "h",
+                                .functions = functions,
+                                .function_count = function ? 1 : 0};
     return sched_worker_add(t->sched, &spec, (void *)(intptr_t)id);
 }
 
@@ -112,8 +118,8 @@ static char job_names[] = "abcdefghijklmnopqrstuvwxyz";
 static void job(shell_t *t, sched_client_t *client, uint64_t id, const char *function,
                 uint32_t priority, uint32_t retries)
 {
-    sched_job_spec_t spec = {.id = id, .function = function, .priority = priority,
-                             .retries = retries};
+    sched_job_spec_t spec = {
+        .id = id, .function = function, .priority = priority, .retries = retries};
     void **user;
     assert_int_equal(sched_job(t->sched, client, &spec, &user), 0);
     if (!*user) *user = &job_names[id % 26];
@@ -158,8 +164,8 @@ static void labels_that_a_job_requires_are_honoured(void **state)
     shell_t *t = shell_new(NULL);
     const char *functions[] = {"f"};
     sched_label_t gpu = {"gpu", "1"};
-    sched_worker_spec_t spec = {.slots = 1, .window = 8, .host = "h", .functions = functions,
-                                .function_count = 1};
+    sched_worker_spec_t spec = {
+        .slots = 1, .window = 8, .host = "h", .functions = functions, .function_count = 1};
     sched_worker_add(t->sched, &spec, (void *)1);
     sched_client_t *c = sched_client_add(t->sched, t, 1);
     sched_job_spec_t j = {.id = 0, .function = "f", .require = &gpu, .require_count = 1};
@@ -204,8 +210,8 @@ static void a_function_that_is_being_loaded_is_waited_for(void **state)
     for (uint64_t now = 1000; now < 10000; now += 100) sched_tick(t->sched, now);
     assert_int_equal(t->failed_items, 0);
     const char *functions[] = {"f"};
-    sched_worker_spec_t spec = {.slots = 1, .window = 8, .host = "h", .functions = functions,
-                                .function_count = 1};
+    sched_worker_spec_t spec = {
+        .slots = 1, .window = 8, .host = "h", .functions = functions, .function_count = 1};
     sched_worker_update(t->sched, w, &spec);
     assert_int_equal(t->order_count, 1);
     shell_destroy(&t);
@@ -248,7 +254,7 @@ static void short_tasks_are_sent_ahead_and_long_ones_are_not(void **state)
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 100; i++) submit(t, c, 0, i, 1);
     assert_int_equal(t->order_count, 1);
-    finish(t, w, 0, 1000); /* a microsecond */
+    finish(t, w, 0, 1000);                       /* a microsecond */
     assert_int_equal(sched_worker_leases(w), 8); /* its window */
     for (size_t i = 1; i < 60; i++) finish(t, w, i, 1000000000);
     assert_int_equal(sched_worker_leases(w), 1);
@@ -567,7 +573,9 @@ static void world_event(world_t *world, uint64_t step)
     case 1:
     case 2:
         if (!world->workers[w]) {
-            sched_worker_spec_t spec = {.slots = 1 + dice(world, 3), .window = 8, .host = "h",
+            sched_worker_spec_t spec = {.slots = 1 + dice(world, 3),
+                                        .window = 8,
+                                        .host = "h",
                                         .functions = functions,
                                         .function_count = 1 + dice(world, 2)};
             world->workers[w] = sched_worker_add(t->sched, &spec, (void *)(intptr_t)(w + 1));
@@ -576,7 +584,8 @@ static void world_event(world_t *world, uint64_t step)
     case 3:
         if (world->workers[w]) sched_worker_connected(t->sched, world->workers[w], dice(world, 3));
         break;
-    case 4: sched_client_hold(t->sched, world->clients[dice(world, CLIENTS)], dice(world, 4) == 0);
+    case 4:
+        sched_client_hold(t->sched, world->clients[dice(world, CLIENTS)], dice(world, 4) == 0);
         break;
     case 5: sched_tick(t->sched, 1000 + step); break;
     default:
@@ -593,8 +602,8 @@ static void world_drain(world_t *world)
     for (int w = 0; w < WORKERS; w++)
         if (world->workers[w]) sched_worker_remove(t->sched, world->workers[w], "end");
     t->order_count = 0;
-    sched_worker_spec_t spec = {.slots = 1, .window = 8, .host = "h", .functions = functions,
-                                .function_count = 2};
+    sched_worker_spec_t spec = {
+        .slots = 1, .window = 8, .host = "h", .functions = functions, .function_count = 2};
     sched_worker_t *last = sched_worker_add(t->sched, &spec, (void *)1);
     sched_tick(t->sched, 1000000);
     for (size_t i = 0; i < t->order_count; i++) {

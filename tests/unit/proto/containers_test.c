@@ -87,8 +87,8 @@ static void endpoints_are_checked_with_a_sentence(void **state)
     assert_int_equal(endpoints_parse(&e, "tcp://a:5001,tcp://[::1]:5002", error, sizeof error), 0);
     assert_int_equal(e.count, 2);
     assert_string_equal(e.text[1], "tcp://[::1]:5002");
-    static const char *const bad[] = {"", "a:5001", "tcp://a", "tcp://:5001", "tcp://a:0",
-                                      "tcp://a:70000", "tcp://a:x", "udp://a:1"};
+    static const char *const bad[] = {"",          "a:5001",        "tcp://a",   "tcp://:5001",
+                                      "tcp://a:0", "tcp://a:70000", "tcp://a:x", "udp://a:1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(endpoints_parse(&e, bad[i], error, sizeof error), PEACH_E_ARGUMENT);
         assert_non_null(strstr(error, "endpoint"));
@@ -100,9 +100,9 @@ static void only_loopback_is_allowed_without_a_word(void **state)
     (void)state;
     static const char *const loopback[] = {"tcp://127.0.0.1:1", "tcp://127.9.9.9:1",
                                            "tcp://localhost:1", "tcp://[::1]:1", "ipc:///tmp/x"};
-    static const char *const open[] = {"tcp://0.0.0.0:1", "tcp://*:1", "tcp://10.0.0.1:1",
-                                       "tcp://[::]:1", "tcp://localhost.example:1",
-                                       "tcp://1270.0.0.1:1", "tcp://eth0:1"};
+    static const char *const open[] = {
+        "tcp://0.0.0.0:1",           "tcp://*:1",          "tcp://10.0.0.1:1", "tcp://[::]:1",
+        "tcp://localhost.example:1", "tcp://1270.0.0.1:1", "tcp://eth0:1"};
     for (size_t i = 0; i < sizeof loopback / sizeof *loopback; i++)
         assert_true(endpoint_is_loopback(loopback[i]));
     for (size_t i = 0; i < sizeof open / sizeof *open; i++)

@@ -16,23 +16,40 @@ static peach_value_t *sample(void)
     peach_value_t *map = peach_value_map(), *list = peach_value_list(), *v;
     const uint64_t shape[] = {2, 3};
     const double numbers[] = {0, .5, 1, -1, 1e300, -0.0};
-    v = peach_value_null(); peach_value_append(list, &v);
-    v = peach_value_bool(true); peach_value_append(list, &v);
-    v = peach_value_bool(false); peach_value_append(list, &v);
-    v = peach_value_int(INT64_MIN); peach_value_append(list, &v);
-    v = peach_value_int(INT64_MAX); peach_value_append(list, &v);
-    v = peach_value_int(0); peach_value_append(list, &v);
-    v = peach_value_double(0.1); peach_value_append(list, &v);
-    v = peach_value_string("p\xC3\xAA" "che"); peach_value_append(list, &v);
-    v = peach_value_string(""); peach_value_append(list, &v);
-    v = peach_value_bytes("\0\1\2\xFF", 4); peach_value_append(list, &v);
-    v = peach_value_list(); peach_value_append(list, &v);
-    v = peach_value_map(); peach_value_append(list, &v);
-    v = peach_value_array(PEACH_DTYPE_FLOAT64, 2, shape, numbers); peach_value_append(list, &v);
-    v = peach_value_range(-2, 2); peach_value_append(list, &v);
-    v = peach_value_array(PEACH_DTYPE_BOOL, 0, NULL, "\1"); peach_value_append(list, &v);
+    v = peach_value_null();
+    peach_value_append(list, &v);
+    v = peach_value_bool(true);
+    peach_value_append(list, &v);
+    v = peach_value_bool(false);
+    peach_value_append(list, &v);
+    v = peach_value_int(INT64_MIN);
+    peach_value_append(list, &v);
+    v = peach_value_int(INT64_MAX);
+    peach_value_append(list, &v);
+    v = peach_value_int(0);
+    peach_value_append(list, &v);
+    v = peach_value_double(0.1);
+    peach_value_append(list, &v);
+    v = peach_value_string("p\xC3\xAA"
+                           "che");
+    peach_value_append(list, &v);
+    v = peach_value_string("");
+    peach_value_append(list, &v);
+    v = peach_value_bytes("\0\1\2\xFF", 4);
+    peach_value_append(list, &v);
+    v = peach_value_list();
+    peach_value_append(list, &v);
+    v = peach_value_map();
+    peach_value_append(list, &v);
+    v = peach_value_array(PEACH_DTYPE_FLOAT64, 2, shape, numbers);
+    peach_value_append(list, &v);
+    v = peach_value_range(-2, 2);
+    peach_value_append(list, &v);
+    v = peach_value_array(PEACH_DTYPE_BOOL, 0, NULL, "\1");
+    peach_value_append(list, &v);
     peach_value_set(map, "all", &list);
-    v = peach_value_int(1); peach_value_set(map, "", &v);
+    v = peach_value_int(1);
+    peach_value_set(map, "", &v);
     return map;
 }
 
@@ -157,14 +174,14 @@ static void bad_text_keys_and_shapes_are_refused(void **state)
         const char *bytes;
         size_t size;
     } bad[] = {
-        {"\x2A\x01\x80", 3},                             /* a string that is not UTF-8 */
-        {"\x2A\x03\xED\xA0\x80", 5},                     /* a surrogate */
-        {"\x42\x06\x0A\x04\x0A\x02\x61\x00", 8},         /* an entry without a value */
+        {"\x2A\x01\x80", 3},                     /* a string that is not UTF-8 */
+        {"\x2A\x03\xED\xA0\x80", 5},             /* a surrogate */
+        {"\x42\x06\x0A\x04\x0A\x02\x61\x00", 8}, /* an entry without a value */
         {"\x42\x12\x0A\x07\x0A\x01\x61\x12\x02\x0A\x00\x0A\x07\x0A\x01\x61\x12\x02\x0A\x00", 20},
-        {"\x4A\x06\x08\x08\x12\x01\x02\x1A\x00", 9},     /* two int64, no data */
-        {"\x4A\x06\x08\x0C\x12\x01\x01\x1A\x00", 9},     /* no such dtype */
-        {"\x0B\x0C", 2},                                 /* groups */
-        {"\x08\x01", 2},                                 /* null as a varint */
+        {"\x4A\x06\x08\x08\x12\x01\x02\x1A\x00", 9}, /* two int64, no data */
+        {"\x4A\x06\x08\x0C\x12\x01\x01\x1A\x00", 9}, /* no such dtype */
+        {"\x0B\x0C", 2},                             /* groups */
+        {"\x08\x01", 2},                             /* null as a varint */
         {"", 0},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -211,7 +228,8 @@ static void json_goes_in_and_out(void **state)
 static void broken_json_is_told_with_its_place(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "{", "[1,]", "abc", "{\"a\":1,\"a\":2}", "1 2", "\"\x80\""};
+    static const char *const bad[] = {"",    "{",       "[1,]", "abc", "{\"a\":1,\"a\":2}",
+                                      "1 2", "\"\x80\""};
     char error[200];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         peach_value_t *value;

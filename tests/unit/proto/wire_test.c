@@ -308,8 +308,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_batch_with_small_and_large_payloads_arrives_whole,
                                         open_pair, close_pair),
-        cmocka_unit_test_setup_teardown(a_payload_outlives_its_message_and_is_sent_again,
-                                        open_pair, close_pair),
+        cmocka_unit_test_setup_teardown(a_payload_outlives_its_message_and_is_sent_again, open_pair,
+                                        close_pair),
         cmocka_unit_test_setup_teardown(nothing_there_and_nobody_there_are_told_apart, open_pair,
                                         close_pair),
         cmocka_unit_test(every_bound_of_the_protocol_is_checked),
