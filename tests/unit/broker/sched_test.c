@@ -256,7 +256,21 @@ static void short_tasks_are_sent_ahead_and_long_ones_are_not(void **state)
     assert_int_equal(t->order_count, 1);
     finish(t, w, 0, 1000);                       /* a microsecond */
     assert_int_equal(sched_worker_leases(w), 8); /* its window */
-    for (size_t i = 1; i < 60; i++) finish(t, w, i, 1000000000);
+    sched_worker_t *other = add_worker(t, 2, 1, "g");
+    job(t, c, 1, "g", 0, 2);
+    submit(t, c, 1, 1000, 1);
+    finish(t, other, t->order_count - 1, 1000);
+    job(t, c, 1, "g", 0, 2); /* it went with its last task */
+    submit(t, c, 1, 1001, 1);
+    submit(t, c, 1, 1002, 100000); /* short items, but 100 ms of them */
+    assert_int_equal(sched_worker_leases(other), 1);
+    finish(t, other, t->order_count - 1, 1000);
+    sched_worker_remove(t->sched, other, "gone");
+    for (size_t i = 1, done = 0; done < 59; i++) {
+        if (t->orders[i].worker != 1) continue;
+        finish(t, w, i, 1000000000);
+        done++;
+    }
     assert_int_equal(sched_worker_leases(w), 1);
     assert_null(sched_verify(t->sched));
     shell_destroy(&t);
@@ -334,6 +348,28 @@ static void the_item_that_kills_is_charged_and_its_mates_are_not(void **state)
     shell_destroy(&t);
 }
 
+static void a_lost_item_waits_for_another_worker_but_not_for_ever(void **state)
+{
+    (void)state;
+    shell_t *t = shell_new(NULL);
+    sched_worker_t *w[2] = {add_worker(t, 0, 2, "f"), add_worker(t, 1, 1, "f")};
+    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    job(t, c, 0, "f", 0, 2);
+    for (uint64_t i = 0; i < 3; i++) submit(t, c, 0, i, 1);
+    size_t lost = 0;
+    while (t->orders[lost].worker != 0) lost++;
+    sched_attempt_t attempt = {"h", 7, "signal 9"};
+    assert_true(sched_item_lost(t->sched, w[0], t->orders[lost].lease, 0, &attempt));
+    assert_true(sched_lease_end(t->sched, w[0], t->orders[lost].lease, 0));
+    assert_int_equal(t->order_count, 3); /* worker 0 has a free slot and is avoided */
+    sched_tick(t->sched, 1900);
+    assert_int_equal(t->order_count, 3);
+    sched_tick(t->sched, 2100); /* worker 1 is busy for long: better there than never */
+    assert_int_equal(t->order_count, 4);
+    assert_int_equal(t->orders[3].worker, 0);
+    shell_destroy(&t);
+}
+
 static void a_lost_worker_loses_no_task(void **state)
 {
     (void)state;
@@ -369,6 +405,12 @@ static void at_most_once_is_at_most_once(void **state)
     sched_worker_t *w2 = add_worker(t, 2, 1, "f");
     assert_int_equal(t->order_count, 2);
     finish(t, w2, 1, 1000);
+    /* Orders that were sent ahead may have begun, too. */
+    job(t, c, 0, "f", 0, 0);
+    for (uint64_t i = 10; i < 14; i++) submit(t, c, 0, i, 1);
+    assert_int_equal(sched_worker_leases(w2), 4);
+    sched_worker_remove(t->sched, w2, "power");
+    assert_int_equal(t->failed_items, 7);
     shell_destroy(&t);
 }
 
@@ -681,6 +723,7 @@ int main(void)
         cmocka_unit_test(clients_share_by_weight_and_none_waits_for_another),
         cmocka_unit_test(higher_priority_goes_first),
         cmocka_unit_test(the_item_that_kills_is_charged_and_its_mates_are_not),
+        cmocka_unit_test(a_lost_item_waits_for_another_worker_but_not_for_ever),
         cmocka_unit_test(a_lost_worker_loses_no_task),
         cmocka_unit_test(at_most_once_is_at_most_once),
         cmocka_unit_test(reports_on_foreign_leases_change_nothing),
