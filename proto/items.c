@@ -19,57 +19,6 @@ static size_t row_bytes(const peach_value_t *array)
     return rows ? array->array.size / (size_t)rows : 0;
 }
 
-static peach_value_t *scalar(peach_dtype_t dtype, const unsigned char *p)
-{
-#define LOAD(type) \
-    type x;        \
-    memcpy(&x, p, sizeof x)
-    switch (dtype) {
-    case PEACH_DTYPE_BOOL: return peach_value_bool(*p);
-    case PEACH_DTYPE_INT8: {
-        LOAD(int8_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_UINT8: {
-        LOAD(uint8_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_INT16: {
-        LOAD(int16_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_UINT16: {
-        LOAD(uint16_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_INT32: {
-        LOAD(int32_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_UINT32: {
-        LOAD(uint32_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_INT64: {
-        LOAD(int64_t);
-        return peach_value_int(x);
-    }
-    case PEACH_DTYPE_UINT64: {
-        LOAD(uint64_t);
-        return x > INT64_MAX ? peach_value_array(dtype, 0, NULL, p) : peach_value_int((int64_t)x);
-    }
-    case PEACH_DTYPE_FLOAT32: {
-        LOAD(float);
-        return peach_value_double((double)x);
-    }
-    case PEACH_DTYPE_FLOAT64: {
-        LOAD(double);
-        return peach_value_double(x);
-    }
-    default: return NULL;
-    }
-}
-
 peach_value_t *items_take(peach_value_t *items, size_t i)
 {
     if (items->kind == PEACH_LIST) {
@@ -77,9 +26,7 @@ peach_value_t *items_take(peach_value_t *items, size_t i)
         items->sequence.values[i] = NULL;
         return item;
     }
-    const unsigned char *p = (const unsigned char *)items->array.data + i * row_bytes(items);
-    if (items->array.ndim == 1) return scalar(items->array.dtype, p);
-    return peach_value_array(items->array.dtype, items->array.ndim - 1, items->array.shape + 1, p);
+    return peach_value_element(items, i);
 }
 
 int items_pack(const peach_value_t *items, size_t first, size_t count, void **bytes, size_t *size)

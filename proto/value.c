@@ -389,6 +389,67 @@ void *peach_value_array_data(peach_value_t *self, size_t *size_bytes)
     return (void *)peach_value_array_bytes(self, size_bytes);
 }
 
+static peach_value_t *scalar(peach_dtype_t dtype, const unsigned char *p)
+{
+#define LOAD(type) \
+    type x;        \
+    memcpy(&x, p, sizeof x)
+    switch (dtype) {
+    case PEACH_DTYPE_BOOL: return peach_value_bool(*p);
+    case PEACH_DTYPE_INT8: {
+        LOAD(int8_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_UINT8: {
+        LOAD(uint8_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_INT16: {
+        LOAD(int16_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_UINT16: {
+        LOAD(uint16_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_INT32: {
+        LOAD(int32_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_UINT32: {
+        LOAD(uint32_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_INT64: {
+        LOAD(int64_t);
+        return peach_value_int(x);
+    }
+    case PEACH_DTYPE_UINT64: {
+        LOAD(uint64_t);
+        return x > INT64_MAX ? peach_value_double((double)x) : peach_value_int((int64_t)x);
+    }
+    case PEACH_DTYPE_FLOAT32: {
+        LOAD(float);
+        return peach_value_double((double)x);
+    }
+    case PEACH_DTYPE_FLOAT64: {
+        LOAD(double);
+        return peach_value_double(x);
+    }
+    default: return NULL;
+    }
+}
+
+peach_value_t *peach_value_element(const peach_value_t *self, size_t i)
+{
+    if (i >= peach_value_length(self) || self->kind == PEACH_MAP) return NULL;
+    if (self->kind == PEACH_LIST) return peach_value_copy(self->sequence.values[i]);
+    size_t ndim = self->array.ndim, row = self->array.size / peach_value_length(self);
+    const unsigned char *p = (const unsigned char *)self->array.data + i * row;
+    if (ndim <= 1) return scalar(self->array.dtype, p);
+    return peach_value_array(self->array.dtype, ndim - 1, self->array.shape + 1, p);
+}
+
 bool peach_value_equal(const peach_value_t *a, const peach_value_t *b)
 {
     if (a->kind != b->kind) return false;

@@ -143,68 +143,15 @@ static json_t *bytes_of(const peach_value_t *v)
     return json;
 }
 
-static json_t *scalar_of(peach_dtype_t dtype, const unsigned char *p, writer_t *writer)
+static json_t *array_of(const peach_value_t *v, writer_t *writer)
 {
-#define LOAD(type) \
-    type x;        \
-    memcpy(&x, p, sizeof x)
-    switch (dtype) {
-    case PEACH_DTYPE_BOOL: return json_boolean(*p);
-    case PEACH_DTYPE_INT8: {
-        LOAD(int8_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_UINT8: {
-        LOAD(uint8_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_INT16: {
-        LOAD(int16_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_UINT16: {
-        LOAD(uint16_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_INT32: {
-        LOAD(int32_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_UINT32: {
-        LOAD(uint32_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_INT64: {
-        LOAD(int64_t);
-        return json_integer(x);
-    }
-    case PEACH_DTYPE_UINT64: {
-        LOAD(uint64_t);
-        return x > INT64_MAX ? real_of((double)x, writer) : json_integer((json_int_t)x);
-    }
-    case PEACH_DTYPE_FLOAT32: {
-        LOAD(float);
-        return real_of((double)x, writer);
-    }
-    case PEACH_DTYPE_FLOAT64: {
-        LOAD(double);
-        return real_of(x, writer);
-    }
-    default: return NULL;
-    }
-}
-
-static json_t *array_of(const peach_value_t *v, size_t dim, const unsigned char **p,
-                        writer_t *writer)
-{
-    if (dim == v->array.ndim) {
-        json_t *json = scalar_of(v->array.dtype, *p, writer);
-        *p += peach_dtype_size(v->array.dtype);
-        return json;
-    }
-    json_t *list = json_array();
-    for (uint64_t i = 0; list && i < v->array.shape[dim]; i++) {
-        if (json_array_append_new(list, array_of(v, dim + 1, p, writer)) != 0) {
+    json_t *list = v->array.ndim ? json_array() : NULL;
+    for (size_t i = 0; i < peach_value_length(v); i++) {
+        peach_value_t *element = peach_value_element(v, i);
+        json_t *json = element ? json_of(element, writer) : NULL;
+        peach_value_destroy(&element);
+        if (v->array.ndim == 0) return json;
+        if (json_array_append_new(list, json) != 0) {
             json_decref(list);
             return NULL;
         }
@@ -237,10 +184,7 @@ static json_t *json_of(const peach_value_t *v, writer_t *writer)
     case PEACH_BYTES: return bytes_of(v);
     case PEACH_LIST:
     case PEACH_MAP: return sequence_of(v, writer);
-    case PEACH_ARRAY: {
-        const unsigned char *p = v->array.data;
-        return array_of(v, 0, &p, writer);
-    }
+    case PEACH_ARRAY: return array_of(v, writer);
     default: return json_null();
     }
 }

@@ -121,39 +121,6 @@ static peach_dtype_t dtype_of(const char *format, Py_ssize_t size)
     return strchr("BHILQN", *format) ? is_unsigned[log] : 0;
 }
 
-static peach_value_t *scalar_of(peach_dtype_t dtype, const void *data)
-{
-    /* An array with one element is a list of one item: take it. */
-    if (dtype == PEACH_DTYPE_UINT64) {
-        uint64_t number;
-        memcpy(&number, data, sizeof number);
-        if (number > INT64_MAX) {
-            PyErr_SetString(PyExc_OverflowError, "an int beyond 64 bits has no Value form");
-            return NULL;
-        }
-    }
-    switch (dtype) {
-#define CASE(code, type, make)      \
-    case code: {                    \
-        type x;                     \
-        memcpy(&x, data, sizeof x); \
-        return make(x);             \
-    }
-        CASE(PEACH_DTYPE_BOOL, unsigned char, peach_value_bool)
-        CASE(PEACH_DTYPE_INT8, int8_t, peach_value_int)
-        CASE(PEACH_DTYPE_UINT8, uint8_t, peach_value_int)
-        CASE(PEACH_DTYPE_INT16, int16_t, peach_value_int)
-        CASE(PEACH_DTYPE_UINT16, uint16_t, peach_value_int)
-        CASE(PEACH_DTYPE_INT32, int32_t, peach_value_int)
-        CASE(PEACH_DTYPE_UINT32, uint32_t, peach_value_int)
-        CASE(PEACH_DTYPE_INT64, int64_t, peach_value_int)
-        CASE(PEACH_DTYPE_UINT64, int64_t, peach_value_int)
-        CASE(PEACH_DTYPE_FLOAT32, float, peach_value_double)
-        CASE(PEACH_DTYPE_FLOAT64, double, peach_value_double)
-    default: return NULL;
-    }
-}
-
 static peach_value_t *no_form(PyObject *object)
 {
     PyErr_Format(PyExc_TypeError,
@@ -178,7 +145,13 @@ static peach_value_t *to_array(PyObject *object)
         PyErr_Format(PyExc_TypeError, "an array of format '%.50s' has no Value form",
                      view.format ? view.format : "");
     } else if (view.ndim == 0) {
-        value = scalar_of(dtype, view.buf); /* a numpy scalar */
+        peach_value_t *scalar = peach_value_array(dtype, 0, NULL, view.buf); /* a numpy scalar */
+        value = scalar ? peach_value_element(scalar, 0) : NULL;
+        peach_value_destroy(&scalar);
+        if (value && dtype == PEACH_DTYPE_UINT64 && peach_value_kind(value) != PEACH_INT) {
+            PyErr_SetString(PyExc_OverflowError, "an int beyond 64 bits has no Value form");
+            peach_value_destroy(&value);
+        }
     } else {
         for (int i = 0; i < view.ndim; i++) shape[i] = (uint64_t)view.shape[i];
         value = peach_value_array(dtype, (size_t)view.ndim, shape, NULL);

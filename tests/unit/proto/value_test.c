@@ -299,6 +299,34 @@ static void items_travel_as_a_block_when_they_are_numbers(void **state)
     peach_value_destroy(&values[1]);
 }
 
+static void elements_of_arrays_are_numbers_and_rows(void **state)
+{
+    (void)state;
+    const uint64_t three = 3, big[] = {1, UINT64_MAX, 2};
+    const float reals[] = {0.5f, -1, 2};
+    peach_value_t *v = peach_value_array(PEACH_DTYPE_UINT64, 1, &three, big);
+    peach_value_t *e = peach_value_element(v, 1);
+    double d;
+    assert_int_equal(peach_value_kind(e), PEACH_DOUBLE);
+    peach_value_destroy(&e);
+    assert_null(peach_value_element(v, 3));
+    char *text = peach_value_to_json(v);
+    assert_string_equal(text, "[1,1.8446744073709552e19,2]");
+    free(text);
+    peach_value_destroy(&v);
+    v = peach_value_array(PEACH_DTYPE_FLOAT32, 1, &three, reals);
+    e = peach_value_element(v, 0);
+    assert_int_equal(peach_value_as_double(e, &d), 0);
+    assert_true(d == 0.5);
+    peach_value_destroy(&e);
+    peach_value_destroy(&v);
+    v = peach_value_array(PEACH_DTYPE_UINT64, 0, NULL, &big[1]);
+    text = peach_value_to_json(v);
+    assert_string_equal(text, "1.8446744073709552e19");
+    free(text);
+    peach_value_destroy(&v);
+}
+
 static void rows_of_a_matrix_are_items(void **state)
 {
     (void)state;
@@ -331,6 +359,7 @@ int main(void)
         cmocka_unit_test(broken_json_is_told_with_its_place),
         cmocka_unit_test(getters_say_no_to_other_kinds),
         cmocka_unit_test(items_travel_as_a_block_when_they_are_numbers),
+        cmocka_unit_test(elements_of_arrays_are_numbers_and_rows),
         cmocka_unit_test(rows_of_a_matrix_are_items),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,387 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+
+/* libpeach against a real fleet; test_client.py starts the broker and passes the
+   preloads: client_test TASKS.PY SLOW.PY BROKEN.PY */
+#include "unit.h"
+
+#include <peach/peach.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char *tasks_py, *slow_py, *broken_py;
+
+static int connect_fleet(void **state)
+{
+    peach_error_t error;
+    peach_t *p = peach_connect(NULL, 5000, &error);
+    if (!p) fprintf(stderr, "%s\n", error.message);
+    *state = p;
+    return p ? 0 : -1;
+}
+
+static int close_fleet(void **state)
+{
+    peach_t *p = *state;
+    peach_close(&p);
+    assert_null(p);
+    return 0;
+}
+
+static void expect_int(peach_job_t *job, uint64_t item, int64_t value)
+{
+    peach_result_t r;
+    int64_t got;
+    assert_int_equal(peach_job_next(job, &r, 20000), 0);
+    assert_int_equal(r.item, item);
+    assert_non_null(r.value);
+    assert_int_equal(peach_value_as_int(r.value, &got), 0);
+    assert_int_equal(got, value);
+    peach_result_clear(&r);
+}
+
+static void expect_end(peach_job_t *job)
+{
+    peach_result_t r;
+    assert_int_equal(peach_job_next(job, &r, 20000), PEACH_END);
+    assert_null(r.value);
+    assert_null(r.failure);
+}
+
+static void init_then_map_in_the_same_breath(void **state)
+{
+    peach_t *p = *state;
+    unsigned started;
+    const char *preloads[] = {tasks_py, slow_py};
+    assert_int_equal(peach_init(p, 2, preloads, 2, 30000, &started), 0);
+    assert_int_equal(started, 2);
+    peach_value_t *items = peach_value_range(0, 99);
+    peach_job_t *job = peach_map(p, "slow", &items, NULL);
+    assert_null(items);
+    for (int i = 0; i < 100; i++) expect_int(job, (uint64_t)i, 2 * i);
+    expect_end(job);
+    expect_end(job); /* and stays there */
+    peach_job_destroy(&job);
+    assert_int_equal(peach_init(p, 2, preloads, 2, 30000, &started), 0);
+    assert_int_equal(started, 0);
+}
+
+static void a_preload_that_raises_comes_back_with_its_traceback(void **state)
+{
+    peach_t *p = *state;
+    const char *preloads[] = {broken_py};
+    assert_int_equal(peach_init(p, 0, preloads, 1, 10000, NULL), PEACH_E_PRELOAD);
+    assert_non_null(strstr(peach_error(p), "RuntimeError: on purpose"));
+    preloads[0] = "missing.py";
+    assert_int_equal(peach_init(p, 0, preloads, 1, 10000, NULL), PEACH_E_ARGUMENT);
+    assert_non_null(strstr(peach_error(p), "missing.py"));
+}
+
+static peach_value_t *list_of(int64_t a, int64_t b)
+{
+    peach_value_t *list = peach_value_list(), *v = peach_value_int(a);
+    peach_value_append(list, &v);
+    v = peach_value_int(b);
+    peach_value_append(list, &v);
+    return list;
+}
+
+static void a_call_returns_its_value_or_its_error(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *args = list_of(2, 40), *value;
+    int64_t n;
+    assert_int_equal(peach_call(p, "add", &args, 10000, &value), 0);
+    assert_int_equal(peach_value_as_int(value, &n), 0);
+    assert_int_equal(n, 42);
+    peach_value_destroy(&value);
+    args = list_of(2, 40);
+    assert_int_equal(peach_call(p, "raises", &args, 10000, &value), PEACH_E_RAISED);
+    assert_null(value);
+    assert_non_null(strstr(peach_error(p), "TypeError"));
+    args = list_of(1, 1);
+    assert_int_equal(peach_call(p, "nobody_has_this", &args, 10000, &value), PEACH_E_NO_FUNCTION);
+    assert_non_null(strstr(peach_error(p), "nobody_has_this"));
+}
+
+static void a_failure_tells_everything(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *items = peach_value_range(0, 9);
+    peach_job_t *job = peach_map(p, "kills", &items, NULL);
+    peach_result_t r;
+    for (uint64_t i = 0; i < 10; i++) {
+        assert_int_equal(peach_job_next(job, &r, 20000), 0);
+        assert_int_equal(r.item, i);
+        if (i == 3) {
+            assert_null(r.value);
+            assert_int_equal(r.failure->status, PEACH_E_DIED);
+            assert_non_null(strstr(r.failure->message, "signal 9"));
+            assert_int_equal(r.failure->attempt_count, 3);
+            assert_true(r.failure->pid > 0 && *r.failure->host && r.failure->attempts[0].pid > 0);
+        } else {
+            assert_non_null(r.value);
+        }
+        peach_result_clear(&r);
+    }
+    expect_end(job);
+    peach_job_destroy(&job);
+}
+
+static void a_timeout_is_not_the_end_of_a_job(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *items = peach_value_list(), *v = peach_value_double(0.6);
+    peach_value_append(items, &v);
+    peach_job_t *job = peach_map(p, "nap", &items, NULL);
+    peach_result_t r;
+    assert_int_equal(peach_job_next(job, &r, 0), PEACH_E_TIMEOUT);
+    assert_int_equal(peach_job_next(job, &r, 100), PEACH_E_TIMEOUT);
+    assert_int_equal(peach_job_wait(job, 100), PEACH_E_TIMEOUT);
+    assert_int_equal(peach_job_next(job, &r, 20000), 0);
+    peach_result_clear(&r);
+    expect_end(job);
+    peach_job_destroy(&job);
+}
+
+/* A generator of so many ints; fails at the end if told to. */
+typedef struct {
+    int64_t next, last;
+    int status;
+} counter_t;
+
+static peach_value_t *count(void *arg, int *status)
+{
+    counter_t *c = arg;
+    if (c->next <= c->last) return peach_value_int(c->next++);
+    *status = c->status;
+    return NULL;
+}
+
+static void items_come_from_a_generator(void **state)
+{
+    peach_t *p = *state;
+    counter_t counter = {0, 49999, 0};
+    peach_job_t *job = peach_map_from(p, "fnc", count, &counter, NULL);
+    for (int i = 0; i < 50000; i++) expect_int(job, (uint64_t)i, i);
+    expect_end(job);
+    peach_job_destroy(&job);
+    counter = (counter_t){0, 9, PEACH_E_SYSTEM};
+    job = peach_map_from(p, "fnc", count, &counter, NULL);
+    for (int i = 0; i < 10; i++) expect_int(job, (uint64_t)i, i);
+    peach_result_t r;
+    assert_int_equal(peach_job_next(job, &r, 20000), PEACH_E_SYSTEM);
+    peach_job_destroy(&job);
+}
+
+static void several_jobs_run_at_a_time(void **state)
+{
+    peach_t *p = *state;
+    peach_job_t *jobs[5];
+    for (int j = 0; j < 5; j++) {
+        peach_value_t *items = peach_value_range(j * 1000, j * 1000 + 999);
+        jobs[j] = peach_map(p, "fnc", &items, NULL);
+    }
+    for (int i = 0; i < 1000; i++)
+        for (int j = 4; j >= 0; j--) expect_int(jobs[j], (uint64_t)i, j * 1000 + i);
+    for (int j = 0; j < 5; j++) {
+        expect_end(jobs[j]);
+        peach_job_destroy(&jobs[j]);
+    }
+}
+
+static void a_cancelled_job_ends(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *items = peach_value_list();
+    for (int i = 0; i < 10; i++) {
+        peach_value_t *v = peach_value_double(30);
+        peach_value_append(items, &v);
+    }
+    peach_job_t *job = peach_map(p, "nap", &items, NULL);
+    peach_result_t r;
+    assert_int_equal(peach_job_next(job, &r, 300), PEACH_E_TIMEOUT);
+    assert_int_equal(peach_job_cancel(job), 0);
+    int rc;
+    while ((rc = peach_job_next(job, &r, 10000)) == 0) {
+        assert_non_null(r.failure);
+        assert_int_equal(r.failure->status, PEACH_E_CANCELLED);
+        peach_result_clear(&r);
+    }
+    assert_int_equal(rc, PEACH_END);
+    peach_job_destroy(&job);
+    peach_value_t *args = list_of(1, 2), *value;
+    assert_int_equal(peach_call(p, "add", &args, 10000, &value), 0); /* the slots are free */
+    peach_value_destroy(&value);
+}
+
+static void a_job_may_be_destroyed_at_any_time(void **state)
+{
+    peach_t *p = *state;
+    for (int i = 0; i < 20; i++) {
+        peach_value_t *items = peach_value_range(0, 99999);
+        peach_job_t *job = peach_map(p, "fnc", &items, NULL);
+        peach_result_t r;
+        for (int n = 0; n < i * 10; n++) {
+            assert_int_equal(peach_job_next(job, &r, 20000), 0);
+            peach_result_clear(&r);
+        }
+        peach_job_destroy(&job);
+        assert_null(job);
+    }
+    peach_value_t *args = list_of(1, 2), *value;
+    assert_int_equal(peach_call(p, "add", &args, 10000, &value), 0);
+    peach_value_destroy(&value);
+}
+
+static void note(void *arg, const peach_progress_t *progress)
+{
+    *(peach_progress_t *)arg = *progress;
+}
+
+static void progress_is_told_to_the_end(void **state)
+{
+    peach_t *p = *state;
+    peach_progress_t last = {0};
+    peach_job_options_t options = peach_job_defaults;
+    options.progress = note;
+    options.progress_arg = &last;
+    peach_value_t *items = peach_value_range(0, 999);
+    peach_job_t *job = peach_map(p, "raises", &items, &options);
+    assert_int_equal(peach_job_wait(job, 20000), 0);
+    assert_int_equal(last.done, 999);
+    assert_int_equal(last.failed, 1);
+    assert_true(last.items_final && last.items == 1000 && last.slots == 2);
+    for (int i = 0; i < 1000; i++) {
+        peach_result_t r;
+        assert_int_equal(peach_job_next(job, &r, 0), 0);
+        assert_int_equal(r.item, i);
+        peach_result_clear(&r);
+    }
+    expect_end(job);
+    peach_job_destroy(&job);
+}
+
+static void rows_of_a_matrix_are_items_and_arrays_come_back(void **state)
+{
+    peach_t *p = *state;
+    const uint64_t shape[] = {4, 3};
+    double data[12];
+    for (int i = 0; i < 12; i++) data[i] = i / 2.0;
+    peach_value_t *matrix = peach_value_array(PEACH_DTYPE_FLOAT64, 2, shape, data);
+    peach_job_t *job = peach_map(p, "fnc", &matrix, NULL);
+    for (int i = 0; i < 4; i++) {
+        peach_result_t r;
+        size_t size;
+        assert_int_equal(peach_job_next(job, &r, 20000), 0);
+        assert_int_equal(peach_value_array_ndim(r.value), 1);
+        assert_memory_equal(peach_value_array_bytes(r.value, &size), data + 3 * i, 24);
+        peach_result_clear(&r);
+    }
+    expect_end(job);
+    peach_job_destroy(&job);
+}
+
+static void the_descriptor_drives_an_event_loop(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *items = peach_value_range(0, 999);
+    peach_job_t *job = peach_map(p, "fnc", &items, NULL);
+    peach_result_t r;
+    int done = 0, rc;
+    for (;;) {
+        while ((rc = peach_job_next(job, &r, 0)) == 0) {
+            done++;
+            peach_result_clear(&r);
+        }
+        if (rc == PEACH_END) break;
+        assert_int_equal(rc, PEACH_E_TIMEOUT);
+        assert_int_equal(peach_poll(p, 0), 0);
+        struct pollfd fd = {peach_fd(p), POLLIN, 0};
+        poll(&fd, 1, 100);
+    }
+    assert_int_equal(done, 1000);
+    peach_job_destroy(&job);
+}
+
+static void wrong_arguments_are_told(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *items = peach_value_int(3);
+    assert_null(peach_map(p, "fnc", &items, NULL));
+    assert_null(items);
+    assert_non_null(strstr(peach_error(p), "list or an array"));
+    peach_job_options_t options = peach_job_defaults;
+    options.priority = 8;
+    items = peach_value_range(0, 1);
+    assert_null(peach_map(p, "fnc", &items, &options));
+    items = peach_value_range(0, 1);
+    assert_null(peach_map(p, "", &items, NULL));
+    peach_error_t error;
+    assert_null(peach_connect("nonsense", 100, &error));
+    assert_int_equal(error.status, PEACH_E_ARGUMENT);
+    assert_null(peach_connect("tcp://127.0.0.1:1", 200, &error));
+    assert_int_equal(error.status, PEACH_E_NO_BROKER);
+}
+
+static void *one_of_many(void *arg)
+{
+    int64_t base = (int64_t)(intptr_t)arg * 10000;
+    peach_t *p = peach_connect(NULL, 5000, NULL);
+    peach_value_t *items = peach_value_range(base, base + 4999);
+    peach_job_t *job = p ? peach_map(p, "fnc", &items, NULL) : NULL;
+    peach_result_t r;
+    intptr_t good = 0;
+    while (job && peach_job_next(job, &r, 20000) == 0) {
+        int64_t n = -1;
+        if (r.value) peach_value_as_int(r.value, &n);
+        good += n == base + (int64_t)r.item;
+        peach_result_clear(&r);
+    }
+    peach_job_destroy(&job);
+    peach_close(&p);
+    return (void *)good;
+}
+
+static void threads_with_a_handle_each_do_not_meet(void **state)
+{
+    (void)state;
+    pthread_t threads[8];
+    for (intptr_t i = 0; i < 8; i++) pthread_create(&threads[i], NULL, one_of_many, (void *)i);
+    for (int i = 0; i < 8; i++) {
+        void *good;
+        pthread_join(threads[i], &good);
+        assert_int_equal((intptr_t)good, 5000);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 4) return 2;
+    tasks_py = argv[1];
+    slow_py = argv[2];
+    broken_py = argv[3];
+#define WITH_FLEET(test) cmocka_unit_test_setup_teardown(test, connect_fleet, close_fleet)
+    const struct CMUnitTest tests[] = {
+        WITH_FLEET(init_then_map_in_the_same_breath),
+        WITH_FLEET(a_preload_that_raises_comes_back_with_its_traceback),
+        WITH_FLEET(a_call_returns_its_value_or_its_error),
+        WITH_FLEET(a_failure_tells_everything),
+        WITH_FLEET(a_timeout_is_not_the_end_of_a_job),
+        WITH_FLEET(items_come_from_a_generator),
+        WITH_FLEET(several_jobs_run_at_a_time),
+        WITH_FLEET(a_cancelled_job_ends),
+        WITH_FLEET(a_job_may_be_destroyed_at_any_time),
+        WITH_FLEET(progress_is_told_to_the_end),
+        WITH_FLEET(rows_of_a_matrix_are_items_and_arrays_come_back),
+        WITH_FLEET(the_descriptor_drives_an_event_loop),
+        WITH_FLEET(wrong_arguments_are_told),
+        WITH_FLEET(threads_with_a_handle_each_do_not_meet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
