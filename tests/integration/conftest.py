@@ -15,6 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("PEACH_BIN", ROOT / "build" / "release" / "bin"))
 EXAMPLES = ROOT / "client" / "examples"
 HERE = pathlib.Path(__file__).resolve().parent
+# As a user has it: with it, stale .pyc files would go unnoticed.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sanitizers and valgrind make everything slower.
 SLOW = float(os.environ.get("PEACH_SLOW", "1"))
 

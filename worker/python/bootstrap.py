@@ -6,11 +6,20 @@
 It is compiled into peach_python.so and run once, in a namespace of its own.
 """
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import random
 import sys
 import traceback
+
+
+class PreloadLoader(importlib.machinery.SourceFileLoader):
+    """Compiles the file as it is: a cached .pyc is told from a newer file only by its
+    size and the second of its change."""
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def load_file(name, path):
@@ -23,7 +32,8 @@ def load_file(name, path):
     folder = os.path.dirname(path)
     if folder not in sys.path:
         sys.path.insert(0, folder)  # its neighbours, as if it were run as a script
-    spec = importlib.util.spec_from_file_location(stem, path)
+    loader = PreloadLoader(stem, path)
+    spec = importlib.util.spec_from_file_location(stem, path, loader=loader)
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(stem)
     sys.modules[stem] = module
