@@ -78,8 +78,9 @@ def test_a_cmake_project_finds_the_package(prefix, tmp_path):
         "cmake_minimum_required(VERSION 3.20)\nproject(user C)\nfind_package(peach REQUIRED)\n"
         f"add_executable(client {EXAMPLES}/client.c)\n"
         "target_link_libraries(client peach::peach)\n")
-    subprocess.run(["cmake", "-B", "build", "-G", "Ninja", "-S", ".", f"-DCMAKE_PREFIX_PATH={prefix}"], check=True,
-                   cwd=tmp_path, capture_output=True)
+    subprocess.run(["cmake", "-B", "build", "-S", ".", "-G", "Ninja",
+                    f"-DCMAKE_PREFIX_PATH={prefix}"], check=True, cwd=tmp_path,
+                   capture_output=True)
     if not SANITIZED:
         subprocess.run(["cmake", "--build", "build"], check=True, cwd=tmp_path,
                        capture_output=True)
