@@ -33,7 +33,7 @@ static int remember(broker_t *b, wire_message_t *message, Peach__PreloadItem *it
     if (!preload) return PEACH_E_MEMORY;
     Peach__Payload *source = item->source;
     item->source = NULL;
-    preload->item = message_copy(&item->base);
+    preload->item = wire_copy(&item->base);
     item->source = source;
     preload->source = wire_payload(message, source);
     if (!preload->item || !preload->source) {
@@ -244,7 +244,7 @@ void library_preload(broker_t *b, peer_t *client, wire_message_t *message)
     waiter->request = preload->request;
     if (preload->n_preloads > 0) send_to_workers(b, message, preload);
     for (size_t i = 0; i < preload->n_preloads; i++) preload->preloads[i]->source = NULL;
-    waiter->message = message_copy(&preload->base);
+    waiter->message = wire_copy(&preload->base);
     if (!waiter->message) {
         free(waiter);
         shell_error(b, client, PEACH_E_MEMORY, "the request cannot be kept");
@@ -279,7 +279,7 @@ static int tell_core(broker_t *b, peer_t *worker)
 
 int library_register(broker_t *b, peer_t *worker, const Peach__Registration *registration)
 {
-    Peach__Registration *copy = message_copy(&registration->base);
+    Peach__Registration *copy = wire_copy(&registration->base);
     if (!copy) return PEACH_E_MEMORY;
     if (worker->registration) peach__registration__free_unpacked(worker->registration, NULL);
     worker->registration = copy;

@@ -13,23 +13,12 @@ typedef struct {
     wire_batch_t batch;
 } letter_t;
 
-void *message_copy(const ProtobufCMessage *message)
-{
-    size_t size = protobuf_c_message_get_packed_size(message);
-    uint8_t *bytes = malloc(size + 1);
-    if (!bytes) return NULL;
-    protobuf_c_message_pack(message, bytes);
-    void *copy = protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
-    free(bytes);
-    return copy;
-}
-
 shell_job_t *shell_job_new(const Peach__Job *job)
 {
     shell_job_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;
     self->references = 1;
-    if (!(self->message = message_copy(&job->base))) shell_job_unref(&self);
+    if (!(self->message = wire_copy(&job->base))) shell_job_unref(&self);
     return self;
 }
 

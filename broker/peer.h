@@ -76,10 +76,6 @@ int peer_make_room(peer_t *self, void *router, size_t frames);
    PEACH_E_MEMORY. */
 int peer_batch_job(peer_t *self, shell_job_t *job, uint32_t *index);
 
-/* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when
-   memory is out. */
-void *message_copy(const ProtobufCMessage *message);
-
 shell_job_t *shell_job_new(const Peach__Job *job);
 void shell_job_unref(shell_job_t **self_p);
 

@@ -337,6 +337,17 @@ void wire_batch_free(wire_batch_t *batch)
     *batch = (wire_batch_t){0};
 }
 
+void *wire_copy(const ProtobufCMessage *message)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = malloc(size + 1);
+    if (!bytes) return NULL;
+    protobuf_c_message_pack(message, bytes);
+    void *copy = protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
+    free(bytes);
+    return copy;
+}
+
 char *wire_text(const char *text)
 {
     size_t size = strlen(text);

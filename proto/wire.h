@@ -109,6 +109,10 @@ int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_ba
 void wire_batch_clear(wire_batch_t *batch);
 void wire_batch_free(wire_batch_t *batch);
 
+/* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when
+   memory is out. */
+void *wire_copy(const ProtobufCMessage *message);
+
 /* Text of any origin as valid UTF-8 of at most WIRE_MAX_TEXT bytes, in memory to
    be freed; NULL when memory is out. */
 char *wire_text(const char *text);

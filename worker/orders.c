@@ -36,17 +36,6 @@ static void order_end(worker_t *w, order_t *order)
     order_free(w, order);
 }
 
-static Peach__Job *job_copy(const Peach__Job *job)
-{
-    size_t size = peach__job__get_packed_size(job);
-    uint8_t *bytes = malloc(size + 1);
-    if (!bytes) return NULL;
-    peach__job__pack(job, bytes);
-    Peach__Job *copy = peach__job__unpack(NULL, size, bytes);
-    free(bytes);
-    return copy;
-}
-
 static order_t *order_new(wire_message_t *message, const Peach__Task *task)
 {
     order_t *order = calloc(1, sizeof *order);
@@ -76,7 +65,7 @@ void orders_take(worker_t *w, link_t *link, wire_message_t *message)
     for (size_t i = 0; jobs && uses && i < assign->n_tasks; i++) {
         const Peach__Task *task = assign->tasks[i];
         if (!jobs[task->job]) {
-            jobs[task->job] = job_copy(assign->jobs[task->job]);
+            jobs[task->job] = wire_copy(&assign->jobs[task->job]->base);
             uses[task->job] = calloc(1, sizeof **uses);
         }
         order_t *order = jobs[task->job] && uses[task->job] ? order_new(message, task) : NULL;

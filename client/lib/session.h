@@ -75,9 +75,12 @@ int session_left(uint64_t deadline, uint64_t now_ms);
 
 /* ---- job.c ---- */
 
+void jobs_results(peach_t *self, wire_message_t *message);
+
+/* ---- feed.c ---- */
+
 /* Cuts and submits as much as credit and buffers allow. */
 void jobs_feed(peach_t *self);
-void jobs_results(peach_t *self, wire_message_t *message);
 
 /* A new session with a broker: what is unfinished is submitted again. */
 void jobs_resubmit(peach_t *self);

@@ -23,14 +23,13 @@ static void told_unref(told_t **self_p)
 static told_t *told_new(const Peach__Failure *from)
 {
     told_t *self = calloc(1, sizeof *self);
-    size_t size = peach__failure__get_packed_size(from);
-    uint8_t *bytes = malloc(size + 1);
-    if (self) self->uses = 1;
-    if (!self || !bytes) goto failed;
-    peach__failure__pack(from, bytes);
-    Peach__Failure *m = self->message = peach__failure__unpack(NULL, size, bytes);
-    if (!m || !(self->attempts = calloc(m->n_attempts + 1, sizeof *self->attempts))) goto failed;
-    free(bytes);
+    if (!self) return NULL;
+    self->uses = 1;
+    Peach__Failure *m = self->message = wire_copy(&from->base);
+    if (!m || !(self->attempts = calloc(m->n_attempts + 1, sizeof *self->attempts))) {
+        told_unref(&self);
+        return NULL;
+    }
     for (size_t i = 0; i < m->n_attempts; i++)
         self->attempts[i] =
             (peach_attempt_t){m->attempts[i]->host, m->attempts[i]->pid, m->attempts[i]->cause};
@@ -43,10 +42,6 @@ static told_t *told_new(const Peach__Failure *from)
                                       m->n_attempts,
                                       self->attempts};
     return self;
-failed:
-    free(bytes);
-    told_unref(&self);
-    return NULL;
 }
 
 void peach_result_clear(peach_result_t *result)

@@ -124,7 +124,8 @@ PEACH_EXPORT const peach_value_t *peach_value_at(const peach_value_t *self, size
 
 /* Element i of a list (a copy) or of an array along its first dimension: a number when
    it has one dimension or none (then i is 0), an array when it has more. A uint64
-   beyond int64 becomes a double. The caller's; NULL past the end, for other kinds, or when memory is out. */
+   beyond int64 becomes a double. The caller's; NULL past the end, for other kinds, or when memory
+   is out. */
 PEACH_EXPORT peach_value_t *peach_value_element(const peach_value_t *self, size_t i);
 
 /* Key i of a map; lent. NULL past the end. */

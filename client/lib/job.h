@@ -1,0 +1,45 @@
+/* A job: the items still to cut, the tasks under way, what the reader has had. Inside
+   of libpeach: job.c (life, results, reading) and feed.c (cutting and submitting).
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_JOB_H
+#define PEACH_JOB_H
+
+#include "task.h"
+
+struct peach_job {
+    node_t node; /* first: peach_close relies on it */
+    peach_t *session;
+    uint64_t id;
+    char *function;
+    peach_job_options_t options;
+    Peach__Job message;
+    Peach__Label *labels;
+    Peach__Label **label_pointers;
+
+    peach_value_t *source; /* items to cut from, or NULL with next */
+    peach_items_fn next;
+    void *next_arg;
+    uint64_t cut;   /* items cut so far */
+    uint64_t total; /* items; of a generator, so far */
+    bool total_final;
+    int source_status; /* why the generator stopped */
+
+    list_t tasks;    /* with something to read or to wait for, in order */
+    uint64_t flying; /* tasks that have not ended */
+    uint64_t done, failed, read;
+    size_t buffered; /* bytes of results that were not read */
+    bool keep_all, cancelled;
+    uint64_t item_ns;      /* running mean; 0: not known */
+    uint32_t largest;      /* the largest chunk that came back */
+    uint64_t batch_serial; /* the batch that has our job under batch_index */
+    uint32_t batch_index;
+    uint64_t told_ms, told_ended;
+};
+
+/* The task has ended, or nobody wants it: it does not count as under way any more. */
+void job_forget_task(peach_job_t *job, task_t *task);
+
+#endif
