@@ -526,7 +526,7 @@ void sched_tick(sched_t *s, uint64_t now_ms)
                 lane_fail(s, lane);
         } else if (lane->heap_count > 0) {
             lane_dispatch(s, lane);
-        } else if (lane->jobs == 0 && now_ms - lane->quiet_ms > lane_quiet_ms) {
+        } else if (lane->jobs == 0 && (!lane->served || now_ms - lane->quiet_ms > lane_quiet_ms)) {
             lane_destroy(s, lane);
         }
     }

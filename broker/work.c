@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A client whose results wait this long in the outbox (bytes) gets no new ones
-   until it has read half of them. */
+/* A client that has so many bytes of results waiting in its outbox gets nothing new
+   run until the outbox is empty. */
 static const size_t hold_bytes = 16 << 20;
 
 /* ---- from the client ---- */
@@ -33,10 +33,10 @@ static int submit_task(broker_t *b, peer_t *client, wire_message_t *message,
                        const Peach__Submit *submit, const Peach__Task *task)
 {
     const Peach__Job *job = submit->jobs[task->job];
-    int rc = make_job(b, client, job);
     payload_t *payload = wire_payload(message, task->payload);
     if (!payload) return PEACH_E_MEMORY;
-    if (payload_size(payload) > b->options.max_payload_bytes) rc = PEACH_E_LIMIT;
+    int rc = payload_size(payload) > b->options.max_payload_bytes ? PEACH_E_LIMIT
+                                                                  : make_job(b, client, job);
     if (rc) {
         payload_unref(&payload);
         return rc;

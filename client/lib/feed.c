@@ -234,6 +234,8 @@ void jobs_resubmit(peach_t *self)
             if (ranges_empty(&task->todo)) continue;
             if (job->cancelled)
                 fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");
+            else if (job->options.retries == 0) /* at most once: it may have begun there */
+                fail_here(task, PEACH_E_LOST, "the broker was lost while it had the item");
             else
                 batch_or_wait(job, task);
         }

@@ -237,6 +237,27 @@ def test_a_restarted_broker_is_found_again_and_nothing_is_lost(fleet):
     assert job.said().count("0.05") == 80
 
 
+def test_at_most_once_holds_when_the_broker_is_lost(fleet, tmp_path, script):
+    path = tmp_path / "ran"
+    note = script(f"""
+import time
+def note(x):
+    with open({str(path)!r}, "a") as file:
+        file.write(f"{{x}}\\n")
+    time.sleep(0.2)
+    return x
+""")
+    fleet.worker(2, note)
+    job = fleet.start("peach", "map", "--retries", "0", "note", "0..9")
+    until(lambda: path.exists() and len(path.read_text().split()) >= 4, 10)
+    fleet.broker.signal(signal.SIGKILL)
+    fleet.broker.wait()
+    fleet.start_broker()
+    assert job.wait(30) == 1 and "PEACH_E_LOST" in job.said()
+    ran = path.read_text().split()
+    assert len(ran) == len(set(ran))
+
+
 def test_two_clients_share_the_fleet(fleet):
     fleet.worker(2, TASKS)
     long = fleet.start("peach", "map", "nap", *["0.05"] * 200)
