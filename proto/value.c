@@ -117,7 +117,7 @@ bool peach_array_size(peach_dtype_t dtype, size_t ndim, const uint64_t *shape, s
 {
     /* An array without elements may still claim 2^60 empty rows, and whoever
        prints it would walk them: bound those too. */
-    const uint64_t max_empty = 1 << 20;
+    const uint64_t max_empty = 1 << 12;
     size_t bytes = peach_dtype_size(dtype), span = 1;
     if (bytes == 0 || ndim > PEACH_MAX_DIMS) return false;
     for (size_t i = 0; i < ndim; i++) {
