@@ -105,12 +105,12 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def worker(self, slots=1, *preloads, ready=True, args=()):
+    def worker(self, slots=1, *preloads, args=()):
+        """Start a worker and wait until it is ready, or has ended."""
         before = len(self.workers())
         options = [x for p in preloads for x in ("-l", p)]
         process = self.start("peach-worker", "--slots", slots, *options, *args)
-        if ready:
-            until(lambda: self.count_ready() > before or process.process.poll() is not None, 30)
+        until(lambda: self.count_ready() > before or process.process.poll() is not None, 30)
         return process
 
     def __call__(self, *args, **more):

@@ -113,8 +113,7 @@ def test_call_spreads_its_arguments(fleet):
 
 def test_workers_may_start_before_the_broker(fleet):
     fleet.broker.stop()
-    worker = fleet.worker(2, TASKS, ready=False) if False else fleet.start(
-        "peach-worker", "--slots", 2, "-l", TASKS)
+    worker = fleet.start("peach-worker", "--slots", 2, "-l", TASKS)
     time.sleep(0.5)
     fleet.start_broker()
     until(lambda: fleet.count_ready() == 1, 10)
@@ -298,13 +297,18 @@ def test_workers_can_refuse_pushed_preloads(fleet, script):
     assert "--no-push" in done.stderr
 
 
-def test_init_without_enough_slots_says_how_it_ended(fleet):
-    done = fleet("init", "-n", 3, "-t", 5, check=0)
-    fleet("drain", "--all", check=0)
-    assert done.returncode == 0
+def test_init_without_preloads_returns_when_its_slots_are_there(fleet):
+    fleet("init", "-n", 3, "-t", 10, check=0)
+    assert fleet.view()["slots"] == 3
 
 
-def test_exit_with_an_idle_fleet_uses_no_processor(fleet):
+def test_init_that_cannot_have_its_slots_says_so(fleet, script):
+    slow = script("import time\ntime.sleep(30)\n")
+    done = fleet("init", "-n", 1, "-l", slow, "-t", 1, check=3)
+    assert "not all of the 1 slots were ready within 1.0 s" in done.stderr
+
+
+def test_an_idle_fleet_uses_no_processor(fleet):
     worker = fleet.worker(4, TASKS)
 
     def ticks(pid):

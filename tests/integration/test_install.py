@@ -84,3 +84,14 @@ def test_a_cmake_project_finds_the_package(prefix, tmp_path):
     if not SANITIZED:
         subprocess.run(["cmake", "--build", "build"], check=True, cwd=tmp_path,
                        capture_output=True)
+
+
+def test_the_manual_page_has_every_command(prefix):
+    page = find(prefix, "peach.1").read_text()
+    commands = subprocess.run([str(prefix / "bin" / "peach"), "--help"], capture_output=True,
+                              text=True, check=True).stdout
+    names = [line.split()[0] for line in commands.splitlines() if line.startswith("  ")
+             and not line.startswith("  peach")]
+    assert len(names) == 11
+    for name in names:
+        assert f".B peach {name}\n" in page or f".B {name}\n" in page, name
