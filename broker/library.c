@@ -144,10 +144,11 @@ static void reply(broker_t *b, const waiter_t *waiter, Peach__PreloadReply *mess
 }
 
 /* The worker's report of a preload that the waiter asked for and that failed; or
-   NULL, and *ready says whether it has all of them. */
-static const Peach__PreloadReport *look(const waiter_t *waiter, const peer_t *worker, bool *ready)
+   NULL, and *ready says whether it has all of them, and what others asked for. */
+static const Peach__PreloadReport *look(const broker_t *b, const waiter_t *waiter,
+                                        const peer_t *worker, bool *ready)
 {
-    *ready = true;
+    *ready = !library_loading(b, worker);
     for (size_t i = 0; i < waiter->message->n_preloads; i++) {
         const Peach__PreloadItem *item = waiter->message->preloads[i];
         const Peach__PreloadReport *report = report_of(worker, item->name, item->digest);
@@ -167,7 +168,7 @@ static void settle(broker_t *b, waiter_t *waiter)
         peer_t *peer = LIST_ITEM(n, peer_t, node);
         bool ready;
         if (!peer->worker || !peer->connected || sched_worker_draining(peer->worker)) continue;
-        const Peach__PreloadReport *failed = look(waiter, peer, &ready);
+        const Peach__PreloadReport *failed = look(b, waiter, peer, &ready);
         if (failed) {
             message.status = PEACH_E_PRELOAD;
             message.message = failed->error;

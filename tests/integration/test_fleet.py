@@ -37,6 +37,8 @@ def test_init_starts_only_what_is_missing(fleet):
     done = fleet("init", "-n", 2, "--json", check=0)
     assert lines(done) == [{"started": 0}]
     assert sorted(w["slots"] for w in fleet.workers()) == [1, 2]
+    fleet("init", "-n", 4, check=0)  # it waits for what was preloaded before, too
+    assert fleet.count_ready() == 3
     assert lines(fleet("map", "fnc", "0..9", check=0)) == list(range(10))
 
 
