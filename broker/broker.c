@@ -366,14 +366,15 @@ static void beat(broker_t *b)
     }
 }
 
-/* Clients cut their work by the slots that there are. */
-static void tell_slots(broker_t *b)
+/* Clients cut their work by the slots that there are, and stop when the window closes. */
+static void tell_credit(broker_t *b)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Credit credit;
     work_credit(b, &credit);
-    if (credit.slots == b->told_slots) return;
+    if (credit.slots == b->told_slots && credit.window_tasks == b->told_window) return;
     b->told_slots = credit.slots;
+    b->told_window = credit.window_tasks;
     envelope.body_case = PEACH__ENVELOPE__BODY_CREDIT;
     envelope.credit = &credit;
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
@@ -450,7 +451,7 @@ int broker_run(broker_t *b, int stop_fd)
         for (int i = 0; i < MESSAGES_A_TURN && receive(b); i++) {
         }
         keep_time(b);
-        tell_slots(b);
+        tell_credit(b);
         flush(b);
     }
     say_goodbye(b);

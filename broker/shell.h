@@ -38,7 +38,7 @@ struct broker {
     list_t preloads, waiters;
     uint64_t started_ms, now_ms, ticked_ms, beat_ms;
     uint64_t bad_messages, bad_connections;
-    uint32_t told_slots; /* to the clients */
+    uint32_t told_slots, told_window; /* to the clients */
     bool draining;
     list_t lost; /* peers that could not be sent to: orders must not call the core */
 };

@@ -59,10 +59,8 @@ void work_submit(broker_t *b, peer_t *client, wire_message_t *message)
     const Peach__Submit *submit = wire_envelope(message)->submit;
     for (size_t i = 0; i < submit->n_tasks; i++) {
         const Peach__Task *task = submit->tasks[i];
-        int rc = b->draining ? PEACH_E_REFUSED : submit_task(b, client, message, submit, task);
-        if (rc)
-            fail_task(b, client, task->id, 0, task->items, rc,
-                      b->draining ? "the broker is being drained" : peach_status_text(rc), NULL, 0);
+        int rc = submit_task(b, client, message, submit, task);
+        if (rc) fail_task(b, client, task->id, 0, task->items, rc, peach_status_text(rc), NULL, 0);
     }
 }
 
@@ -77,7 +75,8 @@ void work_credit(const broker_t *b, Peach__Credit *credit)
     sched_counts_t counts;
     sched_counts(b->sched, &counts);
     peach__credit__init(credit);
-    credit->window_tasks = sched_defaults.window_tasks;
+    /* A broker that is drained takes what was on its way, and asks for no more. */
+    credit->window_tasks = b->draining ? 0 : sched_defaults.window_tasks;
     credit->window_bytes = sched_defaults.window_bytes;
     credit->slots = counts.slots;
 }

@@ -49,15 +49,29 @@ const char *peach_error(const peach_t *self) { return self->error ? self->error 
 
 /* ---- the socket ---- */
 
+static void close_socket(peach_t *self)
+{
+    if (self->monitor) zmq_close(self->monitor);
+    if (self->socket) zmq_close(self->socket);
+    self->monitor = self->socket = NULL;
+}
+
 static int open_socket(peach_t *self)
 {
     const int immediate = 1, linger = 200, beat_ms = BEAT_MS, patience_ms = SILENCE_MS;
     const int soon_ms = 50, late_ms = 1000, queue = 1000;
     const char *endpoint = self->endpoints.text[self->endpoint];
     const int ipv6 = strchr(endpoint, '[') != NULL;
-    if (self->socket) zmq_close(self->socket);
+    char monitor[48];
+    snprintf(monitor, sizeof monitor, "inproc://session-%llu",
+             (unsigned long long)++self->last_monitor);
+    close_socket(self);
     self->socket = zmq_socket(self->context, ZMQ_DEALER);
-    if (!self->socket) return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
+    self->monitor = zmq_socket(self->context, ZMQ_PAIR);
+    if (!self->socket || !self->monitor ||
+        zmq_socket_monitor(self->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
+        zmq_connect(self->monitor, monitor) != 0)
+        return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
     zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof linger);
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
@@ -126,7 +140,7 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     if (welcome->version != WIRE_VERSION || !welcome->credit) return;
     self->max_payload_bytes = welcome->max_payload_bytes;
     take_credit(self, welcome->credit);
-    self->welcomed = true;
+    self->welcomed = self->known = true;
     wire_batch_clear(&self->batch);
     self->batch_serial++;
     self->batch_jobs = 0;
@@ -159,6 +173,8 @@ static void on_error(peach_t *self, const Peach__Error *error)
         session_fail(self, error->status, "%s", error->message);
     } else if (error->status == PEACH_E_REFUSED && self->endpoints.count > 1) {
         move_on(self);
+    } else if (error->status == PEACH_E_REFUSED && self->known) {
+        self->hello_ms = self->now_ms; /* it is being drained: its successor may take us */
     } else {
         if (error->status == PEACH_E_REFUSED) self->refused = error->status;
         session_fail(self, error->status, "%s", error->message);
@@ -214,6 +230,24 @@ static int receive(peach_t *self)
     return 0;
 }
 
+/* After a lost connection: another broker if there is one, otherwise this one again,
+   which ZeroMQ reconnects to. */
+static void watch_connection(peach_t *self)
+{
+    bool lost = false;
+    for (int rc = 0; rc >= 0;) {
+        zmq_msg_t frame;
+        zmq_msg_init(&frame);
+        rc = zmq_msg_recv(&frame, self->monitor, ZMQ_DONTWAIT);
+        zmq_msg_close(&frame);
+        lost |= rc >= 0;
+    }
+    if (!lost) return;
+    self->welcomed = false;
+    self->hello_ms = 0;
+    if (self->endpoints.count > 1) move_on(self);
+}
+
 /* ---- turns ---- */
 
 static void keep_time(peach_t *self)
@@ -240,12 +274,13 @@ int session_turn(peach_t *self, int timeout_ms)
     /* Short enough to say Hello soon, and to notice a broker that came back. */
     int longest = self->welcomed ? 200 : 20;
     if (self->batch.elements > 0) longest = 2;
-    zmq_pollitem_t item = {self->socket, 0, ZMQ_POLLIN, 0};
-    if (zmq_poll(&item, 1, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
+    zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0}, {self->monitor, 0, ZMQ_POLLIN, 0}};
+    if (zmq_poll(items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
     self->now_ms = session_clock_ms();
     int rc = receive(self);
     if (rc) return rc;
+    if (items[1].revents) watch_connection(self);
     if (self->refused) return self->refused;
     keep_time(self);
     jobs_feed(self);
@@ -355,7 +390,7 @@ void peach_close(peach_t **self_p)
     wire_batch_free(&self->batch);
     wire_message_destroy(&self->request.answer);
     table_destroy(&self->tasks);
-    if (self->socket) zmq_close(self->socket);
+    close_socket(self);
     if (self->context) zmq_ctx_term(self->context);
     free(self->error);
     free(self);

@@ -24,10 +24,11 @@ typedef struct {
 
 struct peach {
     endpoints_t endpoints;
-    size_t endpoint; /* the one in use */
-    void *context, *socket;
+    size_t endpoint;                  /* the one in use */
+    void *context, *socket, *monitor; /* monitor: tells when the connection is lost */
+    uint64_t last_monitor;
     uint8_t session[WIRE_SESSION_BYTES];
-    bool welcomed;
+    bool welcomed, known;                         /* known: it was welcomed once */
     uint64_t now_ms, hello_ms, beat_ms, heard_ms; /* heard_ms: from a broker, of anything */
     uint64_t opened_ms;                           /* when the socket was opened */
     int patience_ms;

@@ -227,6 +227,17 @@ def test_a_drained_broker_finishes_and_goes(fleet):
     assert job.wait() == 0 and fleet.broker.wait() == 0
 
 
+def test_a_broker_that_is_drained_and_started_again_hands_over_without_an_error(fleet):
+    fleet.worker(2, TASKS)
+    job = fleet.start("peach", "map", "nap", *["0.05"] * 80)
+    time.sleep(0.5)
+    fleet.broker.signal(signal.SIGTERM)
+    assert fleet.broker.wait() == 0
+    fleet.start_broker()
+    assert job.wait(30) == 0
+    assert job.said().count("0.05") == 80
+
+
 def test_a_restarted_broker_is_found_again_and_nothing_is_lost(fleet):
     fleet.worker(2, TASKS)
     job = fleet.start("peach", "map", "nap", *["0.05"] * 80)
