@@ -381,9 +381,9 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
         rc = PEACH_E_ARGUMENT;
     else if (table_get(c->numbers, &spec->number, sizeof spec->number))
         ; /* a duplicate */
-    else if (c->task_count >= s->config.window_tasks ||
-             (c->task_count > 0 && c->bytes >= s->config.window_bytes))
-        rc = PEACH_E_LIMIT;
+    else if (c->queued >= s->config.window_tasks ||
+             (c->queued > 0 && c->bytes >= 2 * s->config.window_bytes))
+        rc = PEACH_E_LIMIT; /* what it cancelled may still run, and is not in its count */
     else
         rc = task_new(job, spec, &task);
     if (!task) {

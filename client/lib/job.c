@@ -238,7 +238,7 @@ static int read_one(peach_job_t *job, task_t *task, peach_result_t *result)
     size_t before = task->bytes;
     int rc = task_read(task, result);
     if (rc)
-        return session_fail(job->session, rc, "a result of %s cannot be decoded: %s", job->function,
+        return session_fail(job->session, rc, "a result of %s cannot be given: %s", job->function,
                             peach_status_text(rc));
     job->buffered -= before - task->bytes;
     job->read++;

@@ -173,16 +173,24 @@ bool task_readable(const task_t *self)
     return self->unordered || self->given >= piece->first;
 }
 
+/* Makes the piece readable: what no worker should have sent becomes a failure. */
 static int decode(piece_t *piece)
 {
     if (piece->items || piece->told) return 0;
     int rc = peach_value_unpack(payload_bytes(piece->payload), payload_size(piece->payload),
                                 &piece->items);
+    if (rc == PEACH_E_MEMORY) return rc;
     if (rc == 0 && (!items_valid(piece->items) || peach_value_length(piece->items) != piece->count))
         rc = PEACH_E_PROTOCOL;
-    if (rc) peach_value_destroy(&piece->items);
-    if (rc == 0) payload_unref(&piece->payload);
-    return rc;
+    if (rc) {
+        Peach__Failure failure = PEACH__FAILURE__INIT;
+        failure.status = rc;
+        failure.message = "the result cannot be decoded";
+        peach_value_destroy(&piece->items);
+        if (!(piece->told = told_new(&failure))) return PEACH_E_MEMORY;
+    }
+    payload_unref(&piece->payload);
+    return 0;
 }
 
 int task_read(task_t *self, peach_result_t *result)
