@@ -110,6 +110,20 @@ static runtime_t *python_runtime(executor_t *x, failure_t *failure)
     return x->python = make(x->shared, failure);
 }
 
+/* What is wrong in the first line, the traceback behind it; to be freed. */
+static char *describe(const failure_t *failure)
+{
+    char *text = NULL, *valid = NULL;
+    const char *type = failure->type ? failure->type : "";
+    const char *message = failure->message ? failure->message : peach_status_text(failure->status);
+    const char *traceback = failure->traceback ? failure->traceback : "";
+    if (asprintf(&text, "%s%s%s%s%s", type, *type ? ": " : "", message, *traceback ? "\n" : "",
+                 traceback) >= 0)
+        valid = wire_text(text);
+    free(text);
+    return valid;
+}
+
 static void report_preload(executor_t *x, const Peach__PreloadItem *item, const failure_t *failure)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
@@ -129,9 +143,8 @@ static void report_preload(executor_t *x, const Peach__PreloadItem *item, const 
     report.digest = item->digest;
     report.state = PEACH__PRELOAD_STATE__PRELOAD_READY;
     if (failure->status) {
-        const char *text = failure->traceback ? failure->traceback : failure->message;
         report.state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
-        error = wire_text(text ? text : peach_status_text(failure->status));
+        error = describe(failure);
         if (error) report.error = error;
         count = 0;
     }

@@ -66,7 +66,8 @@ def test_a_preload_of_no_known_kind(fleet):
 def test_a_preload_with_a_syntax_error(script):
     path = script("def f(:\n")
     done = peach("run", "-n", 2, "-l", path, "f", 1, check=1)
-    assert "SyntaxError" in done.stderr and "script.py" in done.stderr
+    first = done.stderr.splitlines()[0]
+    assert "preload script.py failed: SyntaxError: invalid syntax (script.py, line 1)" in first
 
 
 def test_a_module_that_is_not_there():
