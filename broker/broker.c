@@ -547,6 +547,7 @@ void broker_destroy(broker_t **self_p)
     library_clear(b);
     table_destroy(&b->routes);
     table_destroy(&b->sessions);
+    if (b->router) zmq_socket_monitor(b->router, NULL, 0); /* before who reads its events */
     if (b->monitor) zmq_close(b->monitor);
     if (b->router) zmq_close(b->router);
     if (b->context) zmq_ctx_term(b->context);

@@ -42,6 +42,9 @@ int link_open(worker_t *w, link_t *link, const char *endpoint)
 
 void link_close(link_t *link)
 {
+    /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
+       tell of one that nobody reads. */
+    if (link->socket) zmq_socket_monitor(link->socket, NULL, 0);
     if (link->monitor) zmq_close(link->monitor);
     if (link->socket) zmq_close(link->socket);
     wire_batch_free(&link->batch);

@@ -51,6 +51,9 @@ const char *peach_error(const peach_t *self) { return self->error ? self->error 
 
 static void close_socket(peach_t *self)
 {
+    /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
+       tell of one that nobody reads. */
+    if (self->socket) zmq_socket_monitor(self->socket, NULL, 0);
     if (self->monitor) zmq_close(self->monitor);
     if (self->socket) zmq_close(self->socket);
     self->monitor = self->socket = NULL;
@@ -68,7 +71,9 @@ static int open_socket(peach_t *self)
     close_socket(self);
     self->socket = zmq_socket(self->context, ZMQ_DEALER);
     self->monitor = zmq_socket(self->context, ZMQ_PAIR);
+    const int unbounded = 0; /* few events come, but nobody may read them for long */
     if (!self->socket || !self->monitor ||
+        zmq_setsockopt(self->monitor, ZMQ_RCVHWM, &unbounded, sizeof unbounded) != 0 ||
         zmq_socket_monitor(self->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
         zmq_connect(self->monitor, monitor) != 0)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
