@@ -109,7 +109,7 @@ static void session_end(broker_t *b, peer_t *peer, const char *cause)
 static void session_detach(broker_t *b, peer_t *peer)
 {
     list_remove(&peer->lost_node);
-    if (peer->leaving || peer->client) {
+    if (peer->client) {
         session_end(b, peer, "the connection was closed");
         return;
     }

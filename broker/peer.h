@@ -28,7 +28,6 @@ typedef struct peer {
     uint32_t pid;
     zmq_msg_t route; /* of its connection; valid while connected */
     bool connected;
-    bool leaving;      /* it said Goodbye, or was told to */
     uint64_t heard_ms; /* when something last came from it */
     node_t node;       /* in the broker's list of peers */
 

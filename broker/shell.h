@@ -74,8 +74,7 @@ void library_preload(broker_t *b, peer_t *client, wire_message_t *message);
 int library_items(broker_t *b, wire_frames_t *frames, Peach__PreloadItem ***items, size_t *count);
 void library_items_free(Peach__PreloadItem **items, size_t count);
 
-/* Takes a worker's new registration over, tells the core, and answers who waits.
-   hello: the worker is new or came back. */
+/* Takes a worker's new registration over, tells the core, and answers who waits. */
 int library_register(broker_t *b, peer_t *worker, const Peach__Registration *registration);
 
 /* Answers those who wait and can be answered: workers came or went. */

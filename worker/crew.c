@@ -14,7 +14,6 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     int rc = slot_start(&seat->process, w->options.executor, index, w->options.threads, error,
                         error_size);
     if (rc) return rc;
-    seat->process.started_ms = w->now_ms;
     seat->restart_ms = 0;
     seat->seen_claim = 0;
     wire_batch_clear(&seat->batch);

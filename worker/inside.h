@@ -42,7 +42,6 @@ struct link {
     bool welcomed;
     uint8_t broker[WIRE_SESSION_BYTES];
     uint64_t hello_ms, beat_ms; /* when the last one was sent */
-    uint64_t heard_ms;          /* when something last came */
     wire_batch_t batch;         /* Results */
     uint64_t told;              /* the registration that it knows */
     bool drained;

@@ -240,7 +240,6 @@ void link_receive(worker_t *w, link_t *link)
             fprintf(stderr, "peach-worker: %s sent what is no message: %s\n", link->endpoint, why);
             continue;
         }
-        link->heard_ms = w->now_ms;
         on_message(w, link, message);
         wire_message_destroy(&message);
     }

@@ -18,8 +18,6 @@ typedef struct {
     shared_t *shared;
     uint32_t sent;     /* tasks sent to this process so far */
     uint32_t preloads; /* preloads it has answered for */
-    uint64_t started_ms;
-    bool killed; /* by the supervisor, with a reason of its own */
 } slot_t;
 
 /* Starts an executor; threads goes into OMP_NUM_THREADS and its like. 0, or
