@@ -14,29 +14,15 @@
 #include <time.h>
 #include <unistd.h>
 
-static const uint64_t default_session_ms = 10000;
+static const uint64_t default_session_ms = 10000, default_heartbeat_ms = 1000;
+static const uint64_t default_memory_bytes = (uint64_t)1 << 30;
 
 enum { MESSAGES_A_TURN = 256, RETRY_MS = 2 };
 enum { GOODBYE_MS = 1000 };
-enum { RETURN_MS = 3000 }; /* for a worker whose connection closed to come back */
-
-static uint64_t clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static void say(const broker_t *b, const peer_t *peer, const char *what)
-{
-    if (!b->options.verbose) return;
-    const char *role = peer->role == PEACH__ROLE__ROLE_WORKER ? "worker" : "client";
-    fprintf(stderr, "peach-broker: %s %s:%u %s\n", role, peer->host, peer->pid, what);
-}
 
 /* ---- sending ---- */
 
-static void note_lost(broker_t *b, peer_t *peer)
+void shell_lost(broker_t *b, peer_t *peer)
 {
     if (!node_listed(&peer->lost_node)) list_append(&b->lost, &peer->lost_node);
 }
@@ -46,7 +32,7 @@ void shell_send(broker_t *b, peer_t *peer, const Peach__Envelope *envelope,
 {
     if (!peer->connected) return;
     int rc = peer_send(peer, b->router, envelope, frames);
-    if (rc == PEACH_E_LOST) note_lost(b, peer);
+    if (rc == PEACH_E_LOST) shell_lost(b, peer);
     if (peer_pending(peer)) shell_dirty(b, peer);
 }
 
@@ -74,137 +60,12 @@ void shell_error(broker_t *b, peer_t *peer, int status, const char *message)
     shell_send(b, peer, &envelope, NULL);
 }
 
-/* To whoever is behind the route, who has no session. */
-static void answer_stranger(broker_t *b, zmq_msg_t *route, int status, const char *message)
+void shell_answer_stranger(broker_t *b, zmq_msg_t *route, int status, const char *message)
 {
     Peach__Envelope envelope;
     Peach__Error error;
     error_envelope(&envelope, &error, status, message);
     wire_send(b->router, route, &envelope, NULL);
-}
-
-/* ---- sessions ---- */
-
-static void unroute(broker_t *b, peer_t *peer)
-{
-    if (!peer->connected) return;
-    table_remove(b->routes, zmq_msg_data(&peer->route), zmq_msg_size(&peer->route));
-    peer_disconnect(peer);
-    list_remove(&peer->dirty_node);
-}
-
-static void session_end(broker_t *b, peer_t *peer, const char *cause)
-{
-    say(b, peer, cause);
-    unroute(b, peer);
-    table_remove(b->sessions, peer->session, sizeof peer->session);
-    library_forget(b, peer);
-    if (peer->worker) sched_worker_remove(b->sched, peer->worker, cause);
-    if (peer->client) sched_client_remove(b->sched, peer->client);
-    peer_destroy(&peer);
-}
-
-/* The connection is gone. A worker may come back to its leases; a client submits
-   again what it still wants, so nothing is kept for it. */
-static void session_detach(broker_t *b, peer_t *peer)
-{
-    list_remove(&peer->lost_node);
-    if (peer->client) {
-        session_end(b, peer, "the connection was closed");
-        return;
-    }
-    say(b, peer, "lost its connection");
-    unroute(b, peer);
-    sched_worker_connected(b->sched, peer->worker, false);
-}
-
-static void welcome(broker_t *b, peer_t *peer)
-{
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Welcome message = PEACH__WELCOME__INIT;
-    Peach__Credit credit;
-    wire_frames_t frames = {0};
-    message.version = WIRE_VERSION;
-    message.broker = (ProtobufCBinaryData){sizeof b->id, b->id};
-    message.heartbeat_ms = HEARTBEAT_MS;
-    message.session_ms = (uint32_t)b->options.session_ms;
-    message.max_payload_bytes = b->options.max_payload_bytes;
-    message.max_batch = WIRE_MAX_BATCH;
-    if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
-        work_credit(b, &credit);
-        message.credit = &credit;
-    } else if (library_items(b, &frames, &message.preloads, &message.n_preloads) != 0) {
-        note_lost(b, peer); /* it comes again */
-    }
-    envelope.body_case = PEACH__ENVELOPE__BODY_WELCOME;
-    envelope.welcome = &message;
-    shell_send(b, peer, &envelope, &frames);
-    library_items_free(message.preloads, message.n_preloads);
-    wire_frames_clear(&frames);
-}
-
-/* Puts the session where its Hello came from. Takes the route. */
-static int session_route(broker_t *b, peer_t *peer, zmq_msg_t *route)
-{
-    unroute(b, peer);
-    list_remove(&peer->lost_node);
-    int rc = table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer);
-    if (rc == 0) peer_connect(peer, route);
-    peer->heard_ms = b->now_ms;
-    return rc;
-}
-
-static peer_t *session_new(broker_t *b, const Peach__Hello *hello)
-{
-    peer_t *peer = peer_new(hello);
-    if (peer && table_put(b->sessions, peer->session, sizeof peer->session, peer) != 0)
-        peer_destroy(&peer);
-    if (peer) list_append(&b->peers, &peer->node);
-    return peer;
-}
-
-/* The core may give a worker orders as soon as it knows it: the Welcome goes first. */
-static int session_admit(broker_t *b, peer_t *peer, const Peach__Hello *hello)
-{
-    bool back = peer->worker != NULL;
-    welcome(b, peer);
-    say(b, peer, back ? "is back" : "joined");
-    if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
-        peer->client = sched_client_add(b->sched, peer, 1);
-        return peer->client ? 0 : PEACH_E_MEMORY;
-    }
-    int rc = library_register(b, peer, hello->registration);
-    if (rc) return rc;
-    if (back) sched_worker_reconcile(b->sched, peer->worker, hello->leases, hello->n_leases);
-    sched_worker_connected(b->sched, peer->worker, true);
-    return 0;
-}
-
-static void on_hello(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello)
-{
-    if (hello->version != WIRE_VERSION) {
-        char message[160];
-        snprintf(message, sizeof message,
-                 "this broker (%s) speaks version %d of the protocol and the peer version %u: "
-                 "install the same peach on both",
-                 PEACH_VERSION, WIRE_VERSION, hello->version);
-        answer_stranger(b, route, PEACH_E_VERSION, message);
-        return;
-    }
-    if (b->draining && hello->role == PEACH__ROLE__ROLE_CLIENT) {
-        answer_stranger(b, route, PEACH_E_REFUSED, "the broker is being drained");
-        return;
-    }
-    peer_t *peer = table_get(b->sessions, hello->session.data, hello->session.len);
-    if (peer && (peer->client || peer->role != hello->role)) {
-        session_end(b, peer, "came back"); /* a client submits again what it wants */
-        peer = NULL;
-    }
-    if (!peer) peer = session_new(b, hello);
-    if (!peer)
-        answer_stranger(b, route, PEACH_E_MEMORY, peach_status_text(PEACH_E_MEMORY));
-    else if (session_route(b, peer, route) != 0 || session_admit(b, peer, hello) != 0)
-        session_end(b, peer, "out of memory");
 }
 
 static void on_drain(broker_t *b, peer_t *client, const Peach__Drain *drain)
@@ -232,6 +93,34 @@ static void on_drain(broker_t *b, peer_t *client, const Peach__Drain *drain)
 /* ---- the table of state x message: what a session of each role may say. What is
    not in it is answered with an error and changes nothing. ---- */
 
+static void refuse(broker_t *b, peer_t *peer, const char *why)
+{
+    b->bad_messages++;
+    shell_error(b, peer, PEACH_E_PROTOCOL, why);
+}
+
+static void on_acknowledgement(broker_t *b, peer_t *client, const Peach__Heartbeat *heartbeat)
+{
+    if (outbox_acknowledge(&client->outbox, heartbeat->received))
+        work_hold(b, client);
+    else
+        refuse(b, client, "it acknowledges what was not sent");
+}
+
+static void on_results(broker_t *b, peer_t *worker, wire_message_t *message)
+{
+    switch (inbox_judge(&worker->received, wire_envelope(message)->results->serial)) {
+    case INBOX_TAKE:
+        worker->unacknowledged_bytes += wire_message_bytes(message);
+        work_results(b, worker, message);
+        break;
+    case INBOX_DUPLICATE: break;
+    case INBOX_GAP: /* it says Hello again and sends what is missing */
+        shell_error(b, worker, PEACH_E_NO_SESSION, "results are missing: say Hello again");
+    }
+    if (worker->unacknowledged_bytes > ACKNOWLEDGE_BYTES) session_acknowledge(b, worker);
+}
+
 static void on_client(broker_t *b, peer_t *peer, wire_message_t *message)
 {
     const Peach__Envelope *e = wire_envelope(message);
@@ -243,11 +132,9 @@ static void on_client(broker_t *b, peer_t *peer, wire_message_t *message)
         view_status(b, peer, e->status_request->request);
         break;
     case PEACH__ENVELOPE__BODY_DRAIN: on_drain(b, peer, e->drain); break;
-    case PEACH__ENVELOPE__BODY_HEARTBEAT: break;
+    case PEACH__ENVELOPE__BODY_HEARTBEAT: on_acknowledgement(b, peer, e->heartbeat); break;
     case PEACH__ENVELOPE__BODY_GOODBYE: session_end(b, peer, "said goodbye"); break;
-    default:
-        b->bad_messages++;
-        shell_error(b, peer, PEACH_E_PROTOCOL, "a client may not send this message");
+    default: refuse(b, peer, "a client may not send this message");
     }
 }
 
@@ -255,28 +142,29 @@ static void on_worker(broker_t *b, peer_t *peer, wire_message_t *message)
 {
     const Peach__Envelope *e = wire_envelope(message);
     switch (e->body_case) {
-    case PEACH__ENVELOPE__BODY_RESULTS: work_results(b, peer, message); break;
+    case PEACH__ENVELOPE__BODY_RESULTS: on_results(b, peer, message); break;
+    case PEACH__ENVELOPE__BODY_LEASES:
+        if (!session_settle(b, peer, e->leases)) refuse(b, peer, "nobody asked for its leases");
+        break;
     case PEACH__ENVELOPE__BODY_REGISTRATION: library_register(b, peer, e->registration); break;
     case PEACH__ENVELOPE__BODY_DRAIN: sched_worker_drain(b->sched, peer->worker); break;
     case PEACH__ENVELOPE__BODY_HEARTBEAT: break;
     case PEACH__ENVELOPE__BODY_GOODBYE: session_end(b, peer, "the worker left"); break;
-    default:
-        b->bad_messages++;
-        shell_error(b, peer, PEACH_E_PROTOCOL, "a worker may not send this message");
+    default: refuse(b, peer, "a worker may not send this message");
     }
 }
 
-static void on_message(broker_t *b, zmq_msg_t *route, wire_message_t *message)
+void broker_message(broker_t *b, zmq_msg_t *route, wire_message_t *message)
 {
     const Peach__Envelope *e = wire_envelope(message);
     if (e->body_case == PEACH__ENVELOPE__BODY_HELLO) {
-        on_hello(b, route, e->hello);
+        session_hello(b, route, e->hello);
         return;
     }
     peer_t *peer = table_get(b->routes, zmq_msg_data(route), zmq_msg_size(route));
     if (!peer) {
         if (e->body_case != PEACH__ENVELOPE__BODY_GOODBYE)
-            answer_stranger(b, route, PEACH_E_NO_SESSION, "say Hello first");
+            shell_answer_stranger(b, route, PEACH_E_NO_SESSION, "say Hello first");
         return;
     }
     peer->heard_ms = b->now_ms;
@@ -295,11 +183,11 @@ static bool receive(broker_t *b)
     zmq_msg_init(&route);
     int rc = wire_receive(b->router, &route, &message, &why);
     if (rc == 0) {
-        on_message(b, &route, message);
+        broker_message(b, &route, message);
         wire_message_destroy(&message);
     } else if (rc != PEACH_E_TIMEOUT && rc != PEACH_E_SYSTEM) {
         b->bad_messages++;
-        answer_stranger(b, &route, rc, why);
+        shell_answer_stranger(b, &route, rc, why);
     }
     zmq_msg_close(&route);
     return rc != PEACH_E_TIMEOUT && rc != PEACH_E_SYSTEM;
@@ -329,12 +217,11 @@ static void flush(broker_t *b)
     for (node_t *n; (n = list_first(&b->dirty)) != NULL;) {
         peer_t *peer = LIST_ITEM(n, peer_t, dirty_node);
         list_remove(n);
-        if (peer_flush(peer, b->router) == PEACH_E_LOST)
-            note_lost(b, peer);
+        if (peer_flush(peer, b->router) == PEACH_E_LOST && peer->connected)
+            shell_lost(b, peer);
         else if (peer_pending(peer))
             list_append(&again, &peer->dirty_node);
-        if (peer->client && list_empty(&peer->outbox))
-            sched_client_hold(b->sched, peer->client, false);
+        if (peer->client) work_hold(b, peer);
     }
     for (node_t *n; (n = list_first(&again)) != NULL;) {
         list_remove(n);
@@ -344,37 +231,16 @@ static void flush(broker_t *b)
         session_detach(b, LIST_ITEM(n, peer_t, lost_node));
 }
 
-/* A message to everybody shows whose connection is gone (ROUTER_MANDATORY); who
-   has been silent for too long is gone. */
-static void beat(broker_t *b)
-{
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
-    envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;
-    envelope.heartbeat = &heartbeat;
-    node_t *next;
-    for (node_t *n = list_first(&b->peers); n; n = next) {
-        next = list_next(&b->peers, n);
-        peer_t *peer = LIST_ITEM(n, peer_t, node);
-        uint64_t silent_ms = b->now_ms - peer->heard_ms;
-        if (peer->worker && silent_ms > b->options.session_ms)
-            session_end(b, peer, "the worker was silent for too long");
-        else if (peer->worker && !peer->connected && silent_ms > RETURN_MS)
-            session_end(b, peer, "the worker is gone");
-        else if (list_empty(&peer->outbox))
-            shell_send(b, peer, &envelope, NULL);
-    }
-}
-
 /* Clients cut their work by the slots that there are, and stop when the window closes. */
 static void tell_credit(broker_t *b)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Credit credit;
     work_credit(b, &credit);
-    if (credit.slots == b->told_slots && credit.window_tasks == b->told_window) return;
-    b->told_slots = credit.slots;
-    b->told_window = credit.window_tasks;
+    if (credit.slots == b->told.slots && credit.window_tasks == b->told.window_tasks &&
+        credit.window_bytes == b->told.window_bytes)
+        return;
+    b->told = credit;
     envelope.body_case = PEACH__ENVELOPE__BODY_CREDIT;
     envelope.credit = &credit;
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
@@ -388,10 +254,11 @@ static void keep_time(broker_t *b)
     if (b->now_ms - b->ticked_ms >= TICK_MS) {
         b->ticked_ms = b->now_ms;
         sched_tick(b->sched, b->now_ms);
+        sessions_keep(b);
     }
-    if (b->now_ms - b->beat_ms >= HEARTBEAT_MS) {
+    if (b->now_ms - b->beat_ms >= b->options.heartbeat_ms) {
         b->beat_ms = b->now_ms;
-        beat(b);
+        sessions_beat(b);
     }
 }
 
@@ -399,7 +266,13 @@ static bool finished(const broker_t *b)
 {
     sched_counts_t counts;
     sched_counts(b->sched, &counts);
-    return b->draining && counts.queued_tasks == 0 && counts.leases == 0 && list_empty(&b->dirty);
+    if (!b->draining || counts.queued_tasks || counts.leases || !list_empty(&b->dirty))
+        return false;
+    for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
+        const peer_t *peer = LIST_ITEM(n, peer_t, node);
+        if (peer->client && !peer->connected && peer->outbox.bytes > 0) return false; /* it comes */
+    }
+    return true;
 }
 
 /* Tells the clients, and waits a little until they have read what was for them: a
@@ -419,7 +292,7 @@ static void say_goodbye(broker_t *b)
     for (uint64_t end_ms = b->now_ms + GOODBYE_MS; waiting && b->now_ms < end_ms;) {
         zmq_pollitem_t item = {b->router, 0, ZMQ_POLLIN, 0};
         zmq_poll(&item, 1, RETRY_MS);
-        b->now_ms = clock_ms();
+        b->now_ms = awake_ms(&b->clock);
         while (receive(b)) {
         }
         keep_time(b);
@@ -441,7 +314,7 @@ int broker_run(broker_t *b, int stop_fd)
         long wait = due > b->now_ms ? (long)(due - b->now_ms) : 0;
         if (!list_empty(&b->dirty) && wait > RETRY_MS) wait = RETRY_MS;
         if (zmq_poll(items, 3, wait) < 0 && errno != EINTR) return PEACH_E_SYSTEM;
-        b->now_ms = clock_ms();
+        b->now_ms = awake_ms(&b->clock);
         char byte;
         if (items[1].revents && read(stop_fd, &byte, 1) == 1) {
             if (++stops > 1) break;
@@ -462,7 +335,8 @@ int broker_run(broker_t *b, int stop_fd)
 
 static int open_socket(broker_t *b, char *error, size_t size)
 {
-    const int mandatory = 1, linger = 500, beat_ms = HEARTBEAT_MS, patience_ms = 3 * HEARTBEAT_MS;
+    const int mandatory = 1, linger = 500, beat_ms = (int)b->options.heartbeat_ms;
+    const int patience_ms = (int)(b->options.session_ms - session_return_ms(b));
     const int queue = 200, backlog = 1024, ipv6 = strchr(b->options.bind, '[') != NULL;
     const int64_t largest =
         (int64_t)(b->options.max_payload_bytes > WIRE_MAX_ENVELOPE ? b->options.max_payload_bytes
@@ -510,6 +384,8 @@ broker_t *broker_new(const broker_options_t *options, char *error, size_t error_
     if (!b) return NULL;
     b->options = *options;
     if (!b->options.session_ms) b->options.session_ms = default_session_ms;
+    if (!b->options.heartbeat_ms) b->options.heartbeat_ms = default_heartbeat_ms;
+    if (!b->options.memory_bytes) b->options.memory_bytes = default_memory_bytes;
     if (!b->options.max_payload_bytes) b->options.max_payload_bytes = WIRE_DEFAULT_MAX_PAYLOAD;
     list_init(&b->peers);
     list_init(&b->dirty);
@@ -520,7 +396,7 @@ broker_t *broker_new(const broker_options_t *options, char *error, size_t error_
     randombytes_buf(b->id, sizeof b->id);
     randombytes_buf(&config.seed, sizeof config.seed);
     randombytes_buf(&config.first_lease, sizeof config.first_lease);
-    b->started_ms = b->now_ms = clock_ms();
+    b->started_ms = b->now_ms = awake_ms(&b->clock);
     b->routes = table_new(&config.seed);
     b->sessions = table_new(&config.seed);
     b->sched = sched_new(&config, &shell_ops, b);

@@ -15,7 +15,9 @@ typedef struct broker broker_t;
 typedef struct {
     const char *bind;           /* endpoint; port * for any free one */
     bool insecure;              /* allow addresses other than loopback */
+    uint64_t heartbeat_ms;      /* between two heartbeats; 0: 1000 */
     uint64_t session_ms;        /* silence after which a session is forgotten; 0: 10000 */
+    uint64_t memory_bytes;      /* for tasks and results that wait; 0: 1 GiB */
     uint64_t max_payload_bytes; /* 0: 256 MiB */
     bool verbose;               /* log sessions as they come and go */
 } broker_options_t;

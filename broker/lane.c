@@ -109,12 +109,17 @@ static bool has_label(const sched_worker_t *worker, const label_t *label)
     return false;
 }
 
-bool lane_admits(const lane_t *lane, const sched_worker_t *worker)
+bool lane_labels_match(const lane_t *lane, const sched_worker_t *worker)
 {
-    if (!table_get(worker->functions, lane->function, strlen(lane->function))) return false;
     for (size_t i = 0; i < lane->require_count; i++)
         if (!has_label(worker, &lane->require[i])) return false;
     return true;
+}
+
+bool lane_admits(const lane_t *lane, const sched_worker_t *worker)
+{
+    return table_get(worker->functions, lane->function, strlen(lane->function)) != NULL &&
+           lane_labels_match(lane, worker);
 }
 
 int lane_match(lane_t *lane, sched_worker_t *worker)
@@ -289,12 +294,15 @@ static bool worker_idle(const sched_worker_t *w) { return w->lease_count < w->sp
 static bool worker_spare(const sched_t *s, const sched_worker_t *w)
 {
     return w->lease_count < w->spec.window &&
+           (!w->spec.window_bytes || w->bytes < w->spec.window_bytes) &&
            w->load_ns < (uint64_t)w->spec.slots * s->config.prefetch_ns;
 }
 
+bool worker_open(const sched_worker_t *w) { return w->connected && !w->draining && !w->rest_ms; }
+
 void worker_sort(sched_t *s, sched_worker_t *worker)
 {
-    bool open = worker->connected && !worker->draining;
+    bool open = worker_open(worker);
     for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {
         serve_t *serve = LIST_ITEM(n, serve_t, worker_node);
         list_remove(&serve->ready_node);
@@ -345,18 +353,22 @@ static void grant(sched_t *s, flow_t *flow, part_t *part, sched_worker_t *worker
     part->worker = worker;
     part->cost_ns = part_cost(part);
     part->granted = ranges_items(&part->todo);
+    part->good = part->bad = false;
+    list_remove(&task->unbegun_node);
     list_append(&worker->leases, &part->lease_node);
     worker->lease_count++;
     worker->load_ns += part->cost_ns;
+    worker->bytes += task->bytes;
     client->running++;
     s->counts.leases++;
     s->time = client->time;
-    client->time += part->cost_ns / client->weight + 1;
+    client->time += part->cost_ns / task->job->weight + 1;
     worker_sort(s, worker);
     size_t count;
     const range_t *todo = ranges_all(&part->todo, &count);
-    sched_order_t order = {
-        part->lease, task->job->user, task->first_item, task->items, task->payload, todo, count};
+    sched_order_t order = {part->lease, task->job->user, task->first_item,
+                           task->items, task->payload,   todo,
+                           count,       part->careful};
     s->ops.assign(s->shell, worker->user, &order);
 }
 
@@ -380,8 +392,7 @@ void lane_dispatch(sched_t *s, lane_t *lane)
 
 void worker_dispatch(sched_t *s, sched_worker_t *worker)
 {
-    while (worker->connected && !worker->draining &&
-           (worker_idle(worker) || worker_spare(s, worker))) {
+    while (worker_open(worker) && (worker_idle(worker) || worker_spare(s, worker))) {
         flow_t *best = NULL;
         part_t *best_part = NULL;
         for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {

@@ -265,9 +265,15 @@ static int tell_core(broker_t *b, peer_t *worker)
         for (size_t i = 0; i < r->n_labels; i++)
             labels[i] = (sched_label_t){r->labels[i]->key, r->labels[i]->value};
         for (size_t i = 0; i < r->n_functions; i++) functions[i] = r->functions[i]->name;
-        sched_worker_spec_t spec = {
-            r->slots,    r->window, worker->host,   labels,
-            r->n_labels, functions, r->n_functions, library_loading(b, worker)};
+        sched_worker_spec_t spec = {.slots = r->slots,
+                                    .window = r->window,
+                                    .window_bytes = r->window_bytes,
+                                    .host = worker->host,
+                                    .labels = labels,
+                                    .label_count = r->n_labels,
+                                    .functions = functions,
+                                    .function_count = r->n_functions,
+                                    .loading = library_loading(b, worker)};
         if (worker->worker)
             rc = sched_worker_update(b->sched, worker->worker, &spec);
         else if ((worker->worker = sched_worker_add(b->sched, &spec, worker)) != NULL)

@@ -22,7 +22,9 @@ enum {
     KEY_INSECURE = 256,
     KEY_READY,
     KEY_PARENT,
+    KEY_HEARTBEAT,
     KEY_SESSION,
+    KEY_MEMORY,
     KEY_MAX
 };
 
@@ -33,8 +35,14 @@ static const struct argp_option options[] = {
      "Listen here (default " WIRE_DEFAULT_ENDPOINT "; port * takes any free one)", 0},
     {"insecure", KEY_INSECURE, NULL, 0,
      "Listen on addresses that are not loopback although nothing is encrypted or authenticated", 0},
+    {"heartbeat", KEY_HEARTBEAT, "SECONDS", 0,
+     "Time between two heartbeats (default 1, at most a quarter of the session timeout)", 0},
     {"session-timeout", KEY_SESSION, "SECONDS", 0,
-     "Forget a worker that is silent so long; its tasks run elsewhere (default 10)", 0},
+     "Forget a worker or client that is silent so long (default 10): its tasks run elsewhere, or "
+     "are cancelled. A closed connection may come back for three tenths of it",
+     0},
+    {"memory", KEY_MEMORY, "MIB", 0,
+     "For tasks and results that wait, shared by the clients (default 1024)", 0},
     {"max-payload", KEY_MAX, "MIB", 0, "The largest task or result (default 256)", 0},
     {"verbose", KEY_VERBOSE, NULL, 0, "Log sessions as they come and go", 0},
     {"ready-fd", KEY_READY, "FD", 0, "Write the endpoint there once it is bound", 0},
@@ -57,6 +65,15 @@ static uint64_t number(struct argp_state *state, const char *text, uint64_t max,
     return value;
 }
 
+static uint64_t milliseconds(struct argp_state *state, const char *text, const char *what)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+    if (*end || end == text || !(seconds >= 0.05 && seconds <= 86400))
+        argp_error(state, "%s: '%s' is not a number of seconds from 0.05 to 86400", what, text);
+    return (uint64_t)(seconds * 1000);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     arguments_t *a = state->input;
@@ -66,8 +83,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_VERBOSE: a->broker.verbose = true; break;
     case KEY_READY: a->ready_fd = (int)number(state, arg, 1024, "--ready-fd"); break;
     case KEY_PARENT: a->with_parent = true; break;
-    case KEY_SESSION:
-        a->broker.session_ms = 1000 * number(state, arg, 86400, "--session-timeout");
+    case KEY_HEARTBEAT: a->broker.heartbeat_ms = milliseconds(state, arg, "--heartbeat"); break;
+    case KEY_SESSION: a->broker.session_ms = milliseconds(state, arg, "--session-timeout"); break;
+    case KEY_MEMORY: a->broker.memory_bytes = number(state, arg, 1 << 20, "--memory") << 20; break;
+    case ARGP_KEY_END:
+        if (!a->broker.heartbeat_ms && a->broker.session_ms < 4000)
+            a->broker.heartbeat_ms = a->broker.session_ms / 4;
+        if (a->broker.session_ms < 4 * a->broker.heartbeat_ms)
+            argp_error(state, "--session-timeout must be at least 4 times --heartbeat");
         break;
     case KEY_MAX:
         a->broker.max_payload_bytes = number(state, arg, 4096, "--max-payload") << 20;
@@ -89,7 +112,7 @@ int main(int argc, char **argv)
         NULL,
         NULL,
         NULL};
-    arguments_t a = {.broker = {.bind = WIRE_DEFAULT_ENDPOINT}};
+    arguments_t a = {.broker = {.bind = WIRE_DEFAULT_ENDPOINT, .session_ms = 10000}};
     char error[512];
     argp_err_exit_status = EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -6,13 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One message that waits. Its envelope is packed; its payloads are shared. */
-typedef struct {
-    node_t node;
-    unsigned body; /* as wire_batch_send has it */
-    wire_batch_t batch;
-} letter_t;
-
 shell_job_t *shell_job_new(const Peach__Job *job)
 {
     shell_job_t *self = calloc(1, sizeof *self);
@@ -39,20 +32,10 @@ peer_t *peer_new(const Peach__Hello *hello)
     self->role = hello->role;
     self->pid = hello->pid;
     self->host = strdup(hello->host);
-    list_init(&self->outbox);
+    outbox_init(&self->outbox);
     zmq_msg_init(&self->route);
     if (!self->host) peer_destroy(&self);
     return self;
-}
-
-static void letter_destroy(peer_t *self, letter_t *letter)
-{
-    self->outbox_bytes -= letter->batch.size;
-    for (size_t i = 0; i < letter->batch.frames.count; i++)
-        self->outbox_bytes -= payload_size(letter->batch.frames.payloads[i]);
-    list_remove(&letter->node);
-    wire_batch_free(&letter->batch);
-    free(letter);
 }
 
 static void batch_clear(peer_t *self)
@@ -62,12 +45,30 @@ static void batch_clear(peer_t *self)
     self->job_count = 0;
 }
 
+static unsigned batch_body(const peer_t *self)
+{
+    return self->role == PEACH__ROLE__ROLE_WORKER ? PEACH__ENVELOPE__BODY_ASSIGN
+                                                  : PEACH__ENVELOPE__BODY_RESULTS;
+}
+
+/* Puts the batch behind what waits; results are kept until they are acknowledged. */
+static int batch_queue(peer_t *self)
+{
+    if (self->batch.elements == 0) return 0;
+    bool keep = self->role == PEACH__ROLE__ROLE_CLIENT;
+    int rc = outbox_add(&self->outbox, batch_body(self), &self->batch, keep);
+    if (rc == 0) batch_clear(self);
+    return rc;
+}
+
 void peer_disconnect(peer_t *self)
 {
-    /* What was on its way is lost; after a reconnect both sides say what they have. */
-    while (!list_empty(&self->outbox))
-        letter_destroy(self, LIST_ITEM(list_first(&self->outbox), letter_t, node));
-    batch_clear(self);
+    /* Orders that were on their way are lost; when a worker is back it says what it has. */
+    if (self->role == PEACH__ROLE__ROLE_CLIENT)
+        batch_queue(self);
+    else
+        batch_clear(self);
+    outbox_rewind(&self->outbox, self->outbox.acknowledged);
     zmq_msg_close(&self->route);
     zmq_msg_init(&self->route);
     self->connected = false;
@@ -80,12 +81,15 @@ void peer_connect(peer_t *self, zmq_msg_t *route)
     self->connected = true;
 }
 
+bool peer_resume(peer_t *self, uint64_t received) { return outbox_rewind(&self->outbox, received); }
+
 void peer_destroy(peer_t **self_p)
 {
     peer_t *self = *self_p;
     *self_p = NULL;
     if (!self) return;
-    peer_disconnect(self);
+    batch_clear(self);
+    outbox_clear(&self->outbox);
     wire_batch_free(&self->batch);
     list_remove(&self->node);
     list_remove(&self->dirty_node);
@@ -98,59 +102,19 @@ void peer_destroy(peer_t **self_p)
 
 bool peer_pending(const peer_t *self)
 {
-    return self->batch.elements > 0 || !list_empty(&self->outbox);
-}
-
-/* Puts a message that ZeroMQ did not take behind the others. */
-static int outbox_add(peer_t *self, unsigned body, wire_batch_t *batch)
-{
-    letter_t *letter = calloc(1, sizeof *letter);
-    if (!letter) return PEACH_E_MEMORY;
-    letter->body = body;
-    letter->batch = *batch;
-    *batch = (wire_batch_t){0};
-    self->outbox_bytes += letter->batch.size;
-    for (size_t i = 0; i < letter->batch.frames.count; i++)
-        self->outbox_bytes += payload_size(letter->batch.frames.payloads[i]);
-    list_append(&self->outbox, &letter->node);
-    return 0;
-}
-
-static int send_outbox(peer_t *self, void *router)
-{
-    for (node_t *n; (n = list_first(&self->outbox)) != NULL;) {
-        letter_t *letter = LIST_ITEM(n, letter_t, node);
-        int rc = wire_batch_send(router, &self->route, letter->body, &letter->batch);
-        if (rc) return rc;
-        letter_destroy(self, letter);
-    }
-    return 0;
-}
-
-static unsigned batch_body(const peer_t *self)
-{
-    return self->role == PEACH__ROLE__ROLE_WORKER ? PEACH__ENVELOPE__BODY_ASSIGN
-                                                  : PEACH__ENVELOPE__BODY_RESULTS;
+    return self->batch.elements > 0 || (self->connected && outbox_pending(&self->outbox));
 }
 
 int peer_flush(peer_t *self, void *router)
 {
-    if (!self->connected) return PEACH_E_LOST;
-    int rc = send_outbox(self, router);
-    if (rc == 0 && self->batch.elements > 0) {
+    int rc = self->role == PEACH__ROLE__ROLE_CLIENT ? batch_queue(self) : 0;
+    if (rc || !self->connected) return rc ? rc : PEACH_E_LOST;
+    rc = outbox_send(&self->outbox, router, &self->route);
+    if (rc == 0 && self->batch.elements > 0) { /* Assign: nothing of it need be kept */
         rc = wire_batch_send(router, &self->route, batch_body(self), &self->batch);
         if (rc == 0) batch_clear(self);
     }
     return rc == PEACH_E_TIMEOUT ? 0 : rc;
-}
-
-/* Puts the batch behind what waits. */
-static int batch_queue(peer_t *self)
-{
-    if (self->batch.elements == 0) return 0;
-    int rc = outbox_add(self, batch_body(self), &self->batch);
-    batch_clear(self);
-    return rc;
 }
 
 int peer_make_room(peer_t *self, void *router, size_t frames)
@@ -159,6 +123,12 @@ int peer_make_room(peer_t *self, void *router, size_t frames)
         return 0;
     peer_flush(self, router); /* a connection that is gone shows again at the next flush */
     return batch_queue(self);
+}
+
+int peer_greet(peer_t *self, void *router, const Peach__Envelope *envelope,
+               const wire_frames_t *frames)
+{
+    return wire_send(router, &self->route, envelope, frames);
 }
 
 int peer_send(peer_t *self, void *router, const Peach__Envelope *envelope,
@@ -180,7 +150,7 @@ int peer_send(peer_t *self, void *router, const Peach__Envelope *envelope,
         Peach__Payload field;
         rc = wire_attach(&whole.frames, frames->payloads[i], &field);
     }
-    if (rc == 0) rc = outbox_add(self, 0, &whole);
+    if (rc == 0) rc = outbox_add(&self->outbox, 0, &whole, false);
     wire_batch_free(&whole);
     return rc;
 }

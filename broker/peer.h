@@ -1,7 +1,9 @@
 /* A session of a client or worker at the broker, and the way to it: where its
    connection is now, what is on its way out.
 
-   Nothing that is sent blocks: what ZeroMQ does not take waits in the outbox.
+   Nothing that is sent blocks: what ZeroMQ does not take waits in the outbox. Results
+   for a client stay there until it has acknowledged them, so that they survive the
+   connection.
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -10,8 +12,8 @@
 #define PEACH_PEER_H
 
 #include "list.h"
+#include "outbox.h"
 #include "sched.h"
-#include "wire.h"
 
 enum { PEER_JOBS = 16 }; /* jobs that a batch is searched for before one is repeated */
 
@@ -29,7 +31,11 @@ typedef struct peer {
     zmq_msg_t route; /* of its connection; valid while connected */
     bool connected;
     uint64_t heard_ms; /* when something last came from it */
-    node_t node;       /* in the broker's list of peers */
+    uint64_t gone_ms;  /* not connected: when its session ends */
+    bool settling;     /* a worker that is back and has not yet said what it holds */
+    uint64_t received; /* serial of the last Results from a worker */
+    uint64_t told_received, unacknowledged_bytes; /* and what it was told of them */
+    node_t node;                                  /* in the broker's list of peers */
 
     sched_worker_t *worker; /* one of the two */
     sched_client_t *client;
@@ -42,8 +48,7 @@ typedef struct peer {
     node_t dirty_node; /* in the broker's list of peers with a batch or an outbox */
     node_t lost_node;  /* in its list of peers whose connection is gone */
 
-    list_t outbox; /* letters that ZeroMQ did not take yet */
-    size_t outbox_bytes;
+    outbox_t outbox;
 } peer_t;
 
 /* NULL when memory is out. */
@@ -55,6 +60,14 @@ void peer_destroy(peer_t **self_p);
 /* Ways to it. connect takes the routing id out of *route. */
 void peer_connect(peer_t *self, zmq_msg_t *route);
 void peer_disconnect(peer_t *self);
+
+/* It came back and has all numbered messages up to received; those behind come again.
+   false when that cannot be: its session cannot go on. */
+bool peer_resume(peer_t *self, uint64_t received);
+
+/* Sends the Welcome, before everything that waits. As wire_send. */
+int peer_greet(peer_t *self, void *router, const Peach__Envelope *envelope,
+               const wire_frames_t *frames);
 
 /* Sends one message after what is on its way already; payloads as in wire.h. It
    is queued if ZeroMQ does not take it. 0, PEACH_E_LOST if the peer's connection

@@ -15,7 +15,6 @@ const sched_config_t sched_defaults = {
     .prefetch_ns = 10 * 1000000,
 };
 
-static const uint64_t avoid_ms = 1000;       /* how long a lost part waits for another worker */
 static const uint64_t lane_quiet_ms = 60000; /* how long an unused lane is remembered */
 
 sched_t *sched_new(const sched_config_t *config, const sched_ops_t *ops, void *shell)
@@ -36,6 +35,7 @@ sched_t *sched_new(const sched_config_t *config, const sched_ops_t *ops, void *s
     list_init(&s->lane_list);
     list_init(&s->workers);
     list_init(&s->clients);
+    list_init(&s->timed);
     s->leases = table_new(&config->seed);
     s->lanes = table_new(&config->seed);
     if (!s->leases || !s->lanes) {
@@ -149,80 +149,17 @@ static void set_open(sched_t *s, sched_worker_t *w, bool connected, bool drainin
 void sched_worker_connected(sched_t *s, sched_worker_t *w, bool connected)
 {
     set_open(s, w, connected, w->draining);
-}
-
-static void tell_drained(sched_t *s, sched_worker_t *w)
-{
-    if (!w->draining || w->drained || w->lease_count > 0) return;
-    w->drained = true;
-    s->ops.drained(s->shell, w->user);
+    worker_tell_drained(s, w);
 }
 
 void sched_worker_drain(sched_t *s, sched_worker_t *w)
 {
     set_open(s, w, w->connected, true);
-    tell_drained(s, w);
+    worker_tell_drained(s, w);
 }
 
 uint32_t sched_worker_leases(const sched_worker_t *w) { return w->lease_count; }
 bool sched_worker_draining(const sched_worker_t *w) { return w->draining; }
-
-/* Takes the lease away from its worker; the part is neither queued nor leased then. */
-static void lease_close(sched_t *s, part_t *part)
-{
-    sched_worker_t *w = part->worker;
-    table_remove(s->leases, &part->lease, sizeof part->lease);
-    list_remove(&part->lease_node);
-    w->lease_count--;
-    w->load_ns -= part->cost_ns;
-    s->counts.leases--;
-    if (part->task->job->client) part->task->job->client->running--;
-    part->lease = 0;
-    part->worker = NULL;
-}
-
-/* Queues a part that came back, or ends it when nobody wants it any more. */
-static void requeue(sched_t *s, part_t *part)
-{
-    job_t *job = part->task->job;
-    if (ranges_empty(&part->todo) || !job->client)
-        part_end(s, part);
-    else if (job->cancelled)
-        part_fail(s, part, PEACH_E_CANCELLED, "the job was cancelled");
-    else if (lane_queue(s, part, true) != 0)
-        part_fail(s, part, PEACH_E_MEMORY, "the broker is out of memory");
-}
-
-/* Charges a part that is neither queued nor leased with a lost attempt and queues
-   it again, or fails it when it has none left. */
-static void charge(sched_t *s, part_t *part, const sched_worker_t *w,
-                   const sched_attempt_t *attempt, int status)
-{
-    char message[512];
-    if (part_charge(part, attempt) != 0 || part->attempt_count > part->task->job->retries) {
-        snprintf(message, sizeof message, "%s on %s (attempt %u of %u)", attempt->cause,
-                 attempt->host, part->attempt_count, part->task->job->retries + 1);
-        part_fail(s, part, status, message);
-        return;
-    }
-    part->avoid = w->serial;
-    part->avoid_until_ms = s->now_ms + avoid_ms;
-    s->counts.retried_items += ranges_items(&part->todo);
-    requeue(s, part);
-}
-
-/* A lease that ended with its worker or on the way to it. */
-static void lease_lost(sched_t *s, part_t *part, sched_worker_t *w, const char *cause, bool ran)
-{
-    job_t *job = part->task->job;
-    lease_close(s, part);
-    /* At most once is at most once: what may have started does not start again. */
-    sched_attempt_t attempt = {w->spec.host, 0, cause};
-    if (job->client && !job->cancelled && (ran || job->retries == 0))
-        charge(s, part, w, &attempt, PEACH_E_LOST);
-    else
-        requeue(s, part);
-}
 
 static int compare_leases(const void *a, const void *b)
 {
@@ -238,10 +175,17 @@ void sched_worker_reconcile(sched_t *s, sched_worker_t *w, uint64_t *held, size_
         next = list_next(&w->leases, n);
         part_t *part = LIST_ITEM(n, part_t, lease_node);
         if (!count || !bsearch(&part->lease, held, count, sizeof *held, compare_leases))
-            lease_lost(s, part, w, "the connection was lost with the order or its result", false);
+            lease_undelivered(s, part);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const part_t *part = table_get(s->leases, &held[i], sizeof held[i]);
+        bool wanted =
+            part && part->worker == w && part->task->job->client && !part->task->job->over;
+        if (!wanted) s->ops.cancel(s->shell, w->user, held[i]);
     }
     worker_sort(s, w);
     worker_dispatch(s, w);
+    worker_tell_drained(s, w);
 }
 
 void sched_worker_remove(sched_t *s, sched_worker_t *w, const char *cause)
@@ -264,12 +208,11 @@ void sched_worker_remove(sched_t *s, sched_worker_t *w, const char *cause)
 
 /* ---- clients ---- */
 
-sched_client_t *sched_client_add(sched_t *s, void *user, uint32_t weight)
+sched_client_t *sched_client_add(sched_t *s, void *user)
 {
     sched_client_t *c = calloc(1, sizeof *c);
     if (!c) return NULL;
     c->user = user;
-    c->weight = weight ? weight : 1;
     c->time = s->time;
     c->jobs = table_new(&s->config.seed);
     c->numbers = table_new(&s->config.seed);
@@ -285,16 +228,17 @@ sched_client_t *sched_client_add(sched_t *s, void *user, uint32_t weight)
     return c;
 }
 
-/* Every queued part of the task goes to drop; its leases are cancelled. The task may
-   be gone afterwards. */
-static void task_cancel(sched_t *s, task_t *task, void (*drop)(sched_t *, part_t *))
+/* Every queued part of the task goes to drop, its leases to stop. The task may be gone
+   afterwards. */
+static void task_cancel(sched_t *s, task_t *task, void (*drop)(sched_t *, part_t *),
+                        void (*stop)(sched_t *, part_t *))
 {
     node_t *next;
     for (node_t *n = list_first(&task->parts); n; n = next) {
         next = list_next(&task->parts, n);
         part_t *part = LIST_ITEM(n, part_t, task_node);
         if (part->lease) {
-            s->ops.cancel(s->shell, part->worker->user, part->lease);
+            stop(s, part);
             continue;
         }
         lane_unqueue(s, part);
@@ -302,9 +246,9 @@ static void task_cancel(sched_t *s, task_t *task, void (*drop)(sched_t *, part_t
     }
 }
 
-static void drop_cancelled(sched_t *s, part_t *part)
+static void part_stop(sched_t *s, part_t *part)
 {
-    part_fail(s, part, PEACH_E_CANCELLED, "the job was cancelled");
+    s->ops.cancel(s->shell, part->worker->user, part->lease);
 }
 
 void sched_client_remove(sched_t *s, sched_client_t *c)
@@ -313,13 +257,14 @@ void sched_client_remove(sched_t *s, sched_client_t *c)
     node_t *next;
     for (node_t *n = list_first(&c->tasks); n; n = next) {
         next = list_next(&c->tasks, n);
-        task_cancel(s, LIST_ITEM(n, task_t, client_node), part_end);
+        task_cancel(s, LIST_ITEM(n, task_t, client_node), part_end, part_stop);
     }
     /* What is left runs out at its workers, without a client. */
     size_t cursor = 0;
     for (job_t *job; (job = table_next(c->jobs, &cursor, NULL, NULL)) != NULL;) {
         job->client = NULL;
         job->flow = NULL;
+        list_remove(&job->timed_node);
         if (job->tasks == 0) job_end(s, job);
     }
     while (!list_empty(&c->flows))
@@ -329,10 +274,22 @@ void sched_client_remove(sched_t *s, sched_client_t *c)
     free(c);
 }
 
+static void give_back(sched_t *s, sched_client_t *c)
+{
+    for (node_t *n = list_first(&c->tasks); n; n = list_next(&c->tasks, n)) {
+        const task_t *task = LIST_ITEM(n, task_t, client_node);
+        for (node_t *p = list_first(&task->parts); p; p = list_next(&task->parts, p)) {
+            const part_t *part = LIST_ITEM(p, part_t, task_node);
+            if (part->lease) s->ops.give_back(s->shell, part->worker->user, part->lease);
+        }
+    }
+}
+
 void sched_client_hold(sched_t *s, sched_client_t *c, bool hold)
 {
     if (c->hold == hold) return;
     c->hold = hold;
+    if (hold) give_back(s, c);
     for (node_t *n = list_first(&c->flows); n; n = list_next(&c->flows, n)) {
         flow_t *flow = LIST_ITEM(n, flow_t, client_node);
         if (flow_hold(flow, hold) != 0) c->hold = true; /* no memory: tried again next time */
@@ -359,12 +316,18 @@ int sched_job(sched_t *s, sched_client_t *c, const sched_job_spec_t *spec, void 
                        .id = spec->id,
                        .priority = spec->priority,
                        .retries = spec->retries,
+                       .retry_errors = spec->retry_errors,
+                       .weight = spec->weight ? spec->weight : 1,
+                       .over_ms = spec->deadline_ms ? s->now_ms + spec->deadline_ms : 0,
+                       .queue_ms = spec->queue_ms,
                        .lane = lane,
                        .flow = flow};
+        list_init(&job->unbegun);
         if (table_put(c->jobs, &job->id, sizeof job->id, job) != 0) {
             free(job);
             return PEACH_E_MEMORY;
         }
+        if (job->over_ms || job->queue_ms) list_append(&s->timed, &job->timed_node);
         lane->jobs++;
         flow->jobs++;
     }
@@ -392,10 +355,12 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
         return rc;
     }
     s->counts.payload_bytes += spec->bytes;
-    if (job->cancelled) {
-        part_fail(s, &task->whole, PEACH_E_CANCELLED, "the job was cancelled");
+    if (job->over) {
+        part_fail(s, &task->whole, job->over, job_over_text(job));
         return 0;
     }
+    task->queued_ms = s->now_ms;
+    list_append(&job->unbegun, &task->unbegun_node);
     if (lane_queue(s, &task->whole, false) != 0) {
         part_fail(s, &task->whole, PEACH_E_MEMORY, "the broker is out of memory");
         return 0;
@@ -404,98 +369,64 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
     return 0;
 }
 
-void sched_cancel(sched_t *s, sched_client_t *c, uint64_t id)
+static void drop_over(sched_t *s, part_t *part)
 {
-    job_t *job = job_find(c, id);
-    if (!job || job->cancelled) return;
-    job->cancelled = true;
+    part_fail(s, part, part->task->job->over, job_over_text(part->task->job));
+}
+
+/* Nobody waits for what a job past its deadline still runs. */
+static void part_abandon(sched_t *s, part_t *part)
+{
+    part_tell(s, part, part->task->job->over, job_over_text(part->task->job));
+    part_stop(s, part);
+}
+
+/* The job takes nothing more: its queued tasks fail, its leases go to stop. */
+static void job_stop(sched_t *s, job_t *job, int over, void (*stop)(sched_t *, part_t *))
+{
+    sched_client_t *c = job->client;
+    job->over = over;
     job->tasks++; /* it would go with its last task */
     node_t *next;
     for (node_t *n = list_first(&c->tasks); n; n = next) {
         next = list_next(&c->tasks, n);
         task_t *task = LIST_ITEM(n, task_t, client_node);
-        if (task->job == job) task_cancel(s, task, drop_cancelled);
+        if (task->job == job) task_cancel(s, task, drop_over, stop);
     }
     if (--job->tasks == 0) job_end(s, job);
 }
 
-/* ---- reports ---- */
-
-static part_t *lease_find(sched_t *s, const sched_worker_t *w, uint64_t lease)
+void sched_cancel(sched_t *s, sched_client_t *c, uint64_t id)
 {
-    part_t *part = table_get(s->leases, &lease, sizeof lease);
-    return part && part->worker == w ? part : NULL;
-}
-
-bool sched_items_done(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t first, uint32_t count,
-                      void **client, uint64_t *number)
-{
-    part_t *part = lease_find(s, w, lease);
-    if (!part || !ranges_remove(&part->todo, first, count)) return false;
-    job_t *job = part->task->job;
-    if (!job->client) return false;
-    s->counts.done_items += count;
-    *client = job->client->user;
-    *number = part->task->number;
-    return true;
-}
-
-bool sched_item_lost(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t item,
-                     const sched_attempt_t *attempt)
-{
-    part_t *part = lease_find(s, w, lease);
-    if (!part) return false;
-    /* The item leaves its mates: they are not charged and need not wait for it. */
-    part_t *alone = part_split(part, item);
-    if (!alone) return false;
-    if (part->attempt_count > 0 && part->task->job->client) {
-        alone->attempts = part->attempts; /* its history, if it was alone already */
-        alone->attempt_count = part->attempt_count;
-        part->attempts = NULL;
-        part->attempt_count = 0;
-    }
-    if (!alone->task->job->client)
-        part_end(s, alone);
-    else
-        charge(s, alone, w, attempt, PEACH_E_DIED);
-    return true;
-}
-
-static void learn(lane_t *lane, uint32_t items, uint64_t elapsed_ns)
-{
-    uint64_t item_ns = elapsed_ns / items + 1;
-    lane->item_ns = lane->item_ns ? (lane->item_ns * 7 + item_ns) / 8 : item_ns;
-}
-
-bool sched_lease_end(sched_t *s, sched_worker_t *w, uint64_t lease, uint64_t elapsed_ns)
-{
-    part_t *part = lease_find(s, w, lease);
-    if (!part) return false;
-    job_t *job = part->task->job;
-    lane_t *lane = job->lane;
-    uint64_t expected = part->cost_ns;
-    uint32_t left = ranges_items(&part->todo);
-    if (elapsed_ns > 0 && part->granted > left) learn(lane, part->granted - left, elapsed_ns);
-    if (job->client && elapsed_ns > expected)
-        job->client->time += (elapsed_ns - expected) / job->client->weight;
-    lease_close(s, part);
-    part->returned = left > 0;
-    requeue(s, part);
-    worker_sort(s, w);
-    worker_dispatch(s, w);
-    if (left > 0) lane_dispatch(s, lane);
-    tell_drained(s, w);
-    return true;
+    job_t *job = job_find(c, id);
+    if (job && !job->over) job_stop(s, job, PEACH_E_CANCELLED, part_stop);
 }
 
 /* ---- time ---- */
 
+/* Which of the required labels no worker has, or that none has the function too. */
+static void lane_complaint(const sched_t *s, const lane_t *lane, char *text, size_t size)
+{
+    bool labelled = lane->require_count == 0;
+    char labels[512] = "";
+    for (size_t i = 0; i < lane->require_count; i++)
+        snprintf(labels + strlen(labels), sizeof labels - strlen(labels), "%s%s=%s", i ? ", " : "",
+                 lane->require[i].key, lane->require[i].value);
+    for (node_t *n = list_first(&s->workers); n && !labelled; n = list_next(&s->workers, n))
+        labelled = lane_labels_match(lane, LIST_ITEM(n, sched_worker_t, sched_node));
+    if (!labelled)
+        snprintf(text, size, "%s: no worker has the required label%s %s (peach worker --label)",
+                 lane->function, lane->require_count > 1 ? "s" : "", labels);
+    else
+        snprintf(text, size, "%s: no worker%s%s has this function%s", lane->function,
+                 *labels ? " with the label " : "", labels,
+                 lane->served ? " any more" : "; load it with a preload (peach init -l FILE)");
+}
+
 static void lane_fail(sched_t *s, lane_t *lane)
 {
     char message[1024];
-    const char *also = lane->require_count ? " with the required labels" : "";
-    snprintf(message, sizeof message, "%s: no worker%s has this function%s", lane->function, also,
-             lane->served ? " any more" : "; load it with a preload (peach init -l FILE)");
+    lane_complaint(s, lane, message, sizeof message);
     while (lane->heap_count > 0) {
         flow_t *flow = lane->heap[0];
         int p = 31 - __builtin_clz(flow->mask);
@@ -503,6 +434,38 @@ static void lane_fail(sched_t *s, lane_t *lane)
         lane_unqueue(s, part);
         part_fail(s, part, PEACH_E_NO_FUNCTION, message);
     }
+}
+
+/* Ends what waited for too long, and jobs whose deadline has come. */
+static void jobs_keep_time(sched_t *s)
+{
+    node_t *next;
+    for (node_t *n = list_first(&s->timed); n; n = next) {
+        next = list_next(&s->timed, n);
+        job_t *job = LIST_ITEM(n, job_t, timed_node);
+        if (job->over) continue;
+        if (job->over_ms && s->now_ms >= job->over_ms) {
+            job_stop(s, job, PEACH_E_TIMEOUT, part_abandon);
+            continue;
+        }
+        job->tasks++; /* it would go with its last task */
+        for (node_t *t; job->queue_ms && (t = list_first(&job->unbegun)) != NULL;) {
+            task_t *task = LIST_ITEM(t, task_t, unbegun_node);
+            if (s->now_ms - task->queued_ms < job->queue_ms) break;
+            lane_unqueue(s, &task->whole);
+            part_fail(s, &task->whole, PEACH_E_TIMEOUT,
+                      "no worker began the item within its time in the queue");
+        }
+        if (--job->tasks == 0) job_end(s, job);
+    }
+}
+
+static void worker_keep_time(sched_t *s, sched_worker_t *w)
+{
+    if (!w->rest_ms || s->now_ms < w->rest_ms) return;
+    w->rest_ms = 0;
+    worker_sort(s, w);
+    worker_dispatch(s, w);
 }
 
 void sched_tick(sched_t *s, uint64_t now_ms)
@@ -513,7 +476,9 @@ void sched_tick(sched_t *s, uint64_t now_ms)
         sched_worker_t *w = LIST_ITEM(n, sched_worker_t, sched_node);
         ready |= !w->spec.loading;
         loading |= w->spec.loading;
+        worker_keep_time(s, w);
     }
+    jobs_keep_time(s);
     node_t *next;
     for (node_t *n = list_first(&s->lane_list); n; n = next) {
         next = list_next(&s->lane_list, n);
@@ -539,7 +504,7 @@ static void ignore_assign(void *shell, void *worker, const sched_order_t *order)
     (void)shell, (void)worker, (void)order;
 }
 
-static void ignore_cancel(void *shell, void *worker, uint64_t lease)
+static void ignore_lease(void *shell, void *worker, uint64_t lease)
 {
     (void)shell, (void)worker, (void)lease;
 }
@@ -558,7 +523,7 @@ void sched_destroy(sched_t **self_p)
     *self_p = NULL;
     if (!s) return;
     s->ops.assign = ignore_assign;
-    s->ops.cancel = ignore_cancel;
+    s->ops.cancel = s->ops.give_back = ignore_lease;
     s->ops.fail = ignore_fail;
     while (!list_empty(&s->clients))
         sched_client_remove(s, LIST_ITEM(list_first(&s->clients), sched_client_t, sched_node));

@@ -44,8 +44,12 @@ typedef struct {
     const char *function;
     const sched_label_t *require;
     size_t require_count;
-    uint32_t priority; /* 0 to 7, 7 first */
-    uint32_t retries;  /* per item, after its executor or worker was lost */
+    uint32_t priority;    /* 0 to 7, 7 first */
+    uint32_t retries;     /* per item, after its executor or worker was lost */
+    bool retry_errors;    /* and after it raised */
+    uint32_t weight;      /* the client's share against others while this runs; 0: 1 */
+    uint64_t deadline_ms; /* from now: what is unfinished then fails; 0: never */
+    uint64_t queue_ms;    /* a task that was not begun after this time fails; 0: never */
 } sched_job_spec_t;
 
 /* A task as its client submitted it. */
@@ -75,12 +79,15 @@ typedef struct {
     void *payload;
     const range_t *todo; /* the items of the task that are to run */
     size_t todo_count;
+    bool careful; /* report each item before the next one begins */
 } sched_order_t;
 
 typedef struct {
     void (*assign)(void *shell, void *worker, const sched_order_t *order);
     /* The lease is not wanted any more; the worker still reports its end. */
     void (*cancel)(void *shell, void *worker, uint64_t lease);
+    /* The lease is to end after the item that runs; what is left is queued again. */
+    void (*give_back)(void *shell, void *worker, uint64_t lease);
     /* Items of a client's task end without a result. */
     void (*fail)(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
                  int status, const char *message, const sched_attempt_t *attempts,
@@ -119,6 +126,7 @@ void sched_tick(sched_t *self, uint64_t now_ms);
 
 typedef struct {
     uint32_t slots, window; /* window: leases at a time, at least slots */
+    uint64_t window_bytes;  /* payloads that it takes ahead of what runs; 0: no limit */
     const char *host;
     const sched_label_t *labels;
     size_t label_count;
@@ -141,17 +149,19 @@ void sched_worker_loading(sched_t *self, sched_worker_t *worker, bool loading);
    new ones meanwhile. */
 void sched_worker_connected(sched_t *self, sched_worker_t *worker, bool connected);
 
-/* It is back and holds these leases (the array is sorted in place). The others that
-   it had got lost on the way: queued again, uncharged, or failed if their items may
-   run once only. */
+/* It is back, what it had to report has been reported, and it holds these leases (the
+   array is sorted in place). The others that it had never came to it: queued again,
+   uncharged. Those that are not its any more, or whose job is over, are cancelled. */
 void sched_worker_reconcile(sched_t *self, sched_worker_t *worker, uint64_t *held, size_t count);
 
 /* It gets no new leases; ops.drained follows when it has none left. */
 void sched_worker_drain(sched_t *self, sched_worker_t *worker);
 
-/* It is gone, its leases with it: their items are queued again. The oldest
-   leases, one a slot, were running and are charged with an attempt. Frees
-   worker. */
+/* It is gone, its leases with it: their items are queued again. The oldest leases, one
+   a slot, were running. Which of a lease's items ran is not known, so one of several
+   items goes on carefully (each item reported before the next begins), uncharged; if a
+   careful one is lost, its first unreported item is charged with the attempt, and no
+   other. Frees worker. */
 void sched_worker_remove(sched_t *self, sched_worker_t *worker, const char *cause);
 
 uint32_t sched_worker_leases(const sched_worker_t *worker);
@@ -159,13 +169,14 @@ bool sched_worker_draining(const sched_worker_t *worker);
 
 /* ---- clients ---- */
 
-/* weight: its share against other clients, 1 usually. NULL when memory is out. */
-sched_client_t *sched_client_add(sched_t *self, void *user, uint32_t weight);
+/* NULL when memory is out. */
+sched_client_t *sched_client_add(sched_t *self, void *user);
 
 /* It is gone: what it had queued is dropped, what runs is cancelled. Frees client. */
 void sched_client_remove(sched_t *self, sched_client_t *client);
 
-/* Holds its tasks back (true) while it does not read its results. */
+/* Holds its tasks back (true) while it does not read its results; what runs is given
+   back after the item that runs. */
 void sched_client_hold(sched_t *self, sched_client_t *client, bool hold);
 
 /* Finds the client's job of that id, or makes it. *job_p gets the slot for the
@@ -189,11 +200,17 @@ void sched_client_counts(const sched_client_t *client, uint64_t *queued, uint64_
 /* ---- what workers report. A lease that the worker does not hold, or items that
    are not its, are answered with false and change nothing ---- */
 
-/* Items of a lease ended, with a result or an error of their own. true when they
-   go to *client (its user) as items of its task *number; false when there is
+/* Items of a lease ended, with a result (status 0) or an error of their own. true when
+   they go to *client (its user) as items of its task *number; false when there is
    nobody to have them. */
 bool sched_items_done(sched_t *self, sched_worker_t *worker, uint64_t lease, uint32_t first,
-                      uint32_t count, void **client, uint64_t *number);
+                      uint32_t count, int status, void **client, uint64_t *number);
+
+/* The function raised on one item. true when the job wants that to be retried and the
+   item has attempts left: it runs again, and the error is forgotten. false: go on with
+   sched_items_done. */
+bool sched_item_raised(sched_t *self, sched_worker_t *worker, uint64_t lease, uint32_t item,
+                       const sched_attempt_t *attempt);
 
 /* The executor died on one item. It runs again, elsewhere if possible, while it
    has attempts left; otherwise ops.fail ends it with the list of its attempts. */
@@ -201,7 +218,9 @@ bool sched_item_lost(sched_t *self, sched_worker_t *worker, uint64_t lease, uint
                      const sched_attempt_t *attempt);
 
 /* The lease is over. Items of it that were not reported are queued again at the
-   front, uncharged. elapsed_ns: the time its reported items took to run. */
+   front, uncharged. A worker on which eight leases in a row ended with errors only,
+   while other workers did the same work without, rests for a time that doubles. elapsed_ns: the
+   time its reported items took to run. */
 bool sched_lease_end(sched_t *self, sched_worker_t *worker, uint64_t lease, uint64_t elapsed_ns);
 
 /* ---- the view ---- */

@@ -1,5 +1,6 @@
 /* The structures of the scheduler core, shared by its own files only: task.c
-   (jobs, tasks, parts), lane.c (queues and dispatch) and sched.c (events).
+   (jobs, tasks, parts), lane.c (queues and dispatch), lease.c (what workers report and
+   lose) and sched.c (workers, clients, time).
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -25,8 +26,13 @@ typedef struct {
     sched_client_t *client; /* NULL when it has gone */
     uint64_t id;
     size_t tasks; /* unfinished; the job goes with its last one */
-    bool cancelled;
-    uint32_t priority, retries;
+    int over;     /* why it takes nothing more: a status, 0 while it goes on */
+    uint32_t priority, retries, weight;
+    bool retry_errors;
+    uint64_t over_ms;  /* its deadline; 0: none */
+    uint64_t queue_ms; /* how long a task may wait; 0: for ever */
+    list_t unbegun;    /* its tasks of which nothing was given out, oldest first */
+    node_t timed_node; /* in the core's list of jobs with a deadline or a limit */
     lane_t *lane;
     flow_t *flow; /* NULL when the client has gone */
     void *user;
@@ -47,7 +53,9 @@ typedef struct {
     uint32_t attempt_count;
     uint64_t avoid; /* the worker (its serial) that lost it last; 0: none */
     uint64_t avoid_until_ms;
-    bool returned; /* a worker gave it back: not sent ahead again */
+    bool returned;  /* a worker gave it back: not sent ahead again */
+    bool careful;   /* it was on a worker that was lost */
+    bool good, bad; /* of its lease: an item has a result, has an error */
 } part_t;
 
 struct task {
@@ -58,6 +66,8 @@ struct task {
     void *payload;
     list_t parts;
     node_t client_node;
+    node_t unbegun_node; /* in its job */
+    uint64_t queued_ms;
     part_t whole; /* the first part, so that a usual task is one allocation */
     bool whole_used;
 };
@@ -95,6 +105,7 @@ struct lane {
     uint64_t item_ns;    /* running mean of an item's time; 0: not known yet */
     uint64_t starved_ms; /* since when it has parts and no worker; 0: it is served */
     bool served;         /* a worker had it once */
+    uint64_t good, bad;  /* leases that ended with a result; with errors only */
     size_t jobs;         /* that refer to it */
     uint64_t quiet_ms;   /* since when no job refers to it */
     node_t sched_node;
@@ -111,13 +122,18 @@ struct sched_worker {
     list_t leases;
     uint32_t lease_count;
     uint64_t load_ns; /* expected time of its leases */
+    uint64_t bytes;   /* of their payloads */
+    /* Leases in a row that ended with errors only, in one lane, and its counts before. */
+    uint32_t strikes;
+    const lane_t *struck;
+    uint64_t good_before, bad_before;
+    uint64_t rest_ms; /* it gets nothing until then; 0: it does not rest */
     list_t serves;
     node_t sched_node;
 };
 
 struct sched_client {
     void *user;
-    uint32_t weight;
     bool hold;
     uint64_t time; /* virtual: work received / weight */
     table_t *jobs, *numbers;
@@ -134,7 +150,7 @@ struct sched {
     uint64_t time; /* virtual time of the last flow served */
     uint64_t last_lease, last_serial;
     table_t *leases, *lanes;
-    list_t lane_list, workers, clients;
+    list_t lane_list, workers, clients, timed;
     sched_counts_t counts;
 };
 
@@ -157,8 +173,24 @@ int task_new(job_t *job, const sched_task_spec_t *spec, task_t **task_p);
 /* Records a lost attempt. */
 int part_charge(part_t *part, const sched_attempt_t *attempt);
 
-/* Tells the client that what is left of a queued part fails, and frees it. */
+/* Tells the client that what is left of the part fails; nothing is left of it then. */
+void part_tell(sched_t *s, part_t *part, int status, const char *message);
+
+/* The same, and frees the part, which must be neither queued nor leased. */
 void part_fail(sched_t *s, part_t *part, int status, const char *message);
+
+/* ---- lease.c ---- */
+
+/* A lease that ended without its worker's word: with the worker (ran: it may have been
+   running), or on the way to it. */
+void lease_lost(sched_t *s, part_t *part, sched_worker_t *worker, const char *cause, bool ran);
+void lease_undelivered(sched_t *s, part_t *part);
+
+/* What the client is told of items of a job that is over. */
+const char *job_over_text(const job_t *job);
+
+/* A draining worker that has nothing left is told. */
+void worker_tell_drained(sched_t *s, sched_worker_t *worker);
 
 /* ---- lane.c ---- */
 
@@ -166,7 +198,8 @@ void part_fail(sched_t *s, part_t *part, int status, const char *message);
 lane_t *lane_obtain(sched_t *s, const char *function, const sched_label_t *require, size_t count);
 void lane_destroy(sched_t *s, lane_t *lane);
 
-/* Whether the worker has the function and the labels. */
+/* Whether the worker has the labels; and the function, too. */
+bool lane_labels_match(const lane_t *lane, const sched_worker_t *worker);
 bool lane_admits(const lane_t *lane, const sched_worker_t *worker);
 
 /* Makes the worker serve the lane, or stop serving it, as it admits it. */
@@ -183,6 +216,9 @@ void flow_destroy(flow_t *flow);
 
 /* Lets a flow with parts compete, or not. */
 int flow_hold(flow_t *flow, bool hold);
+
+/* Whether it gets leases at all. */
+bool worker_open(const sched_worker_t *worker);
 
 /* Moves the worker between the lists of the lanes that it serves, after its
    leases, load or state changed. */

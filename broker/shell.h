@@ -1,5 +1,5 @@
-/* The broker's inside, shared by broker.c (the loop and sessions), work.c (tasks
-   and results), library.c (preloads) and view.c (status).
+/* The broker's inside, shared by broker.c (the loop), session.c (who comes, goes and
+   returns), work.c (tasks and results), library.c (preloads) and view.c (status).
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -7,10 +7,11 @@
 #ifndef PEACH_SHELL_H
 #define PEACH_SHELL_H
 
+#include "awake.h"
 #include "broker.h"
 #include "peer.h"
 
-enum { HEARTBEAT_MS = 1000, TICK_MS = 100 };
+enum { TICK_MS = 100, ACKNOWLEDGE_BYTES = 1 << 20 };
 
 /* A preload that every worker is to load, now or when it comes. */
 typedef struct {
@@ -36,9 +37,11 @@ struct broker {
     table_t *routes, *sessions; /* routing id, session -> peer_t */
     list_t peers, dirty;
     list_t preloads, waiters;
-    uint64_t started_ms, now_ms, ticked_ms, beat_ms;
+    awake_t clock;
+    uint64_t started_ms, now_ms, ticked_ms, beat_ms; /* awake */
     uint64_t bad_messages, bad_connections;
-    uint32_t told_slots, told_window; /* to the clients */
+    size_t client_count;
+    Peach__Credit told; /* to the clients */
     bool draining;
     list_t lost; /* peers that could not be sent to: orders must not call the core */
 };
@@ -49,11 +52,42 @@ struct broker {
 void shell_send(broker_t *b, peer_t *peer, const Peach__Envelope *envelope,
                 const wire_frames_t *frames);
 
+/* Notes that the peer cannot be sent to. */
+void shell_lost(broker_t *b, peer_t *peer);
+
+/* Answers whoever is behind the route, who has no session. */
+void shell_answer_stranger(broker_t *b, zmq_msg_t *route, int status, const char *message);
+
+/* What to do with a message that was decoded; takes it out of *route if it likes. */
+void broker_message(broker_t *b, zmq_msg_t *route, wire_message_t *message);
+
 /* Notes that the peer has something in its batch. */
 void shell_dirty(broker_t *b, peer_t *peer);
 
 /* Tells the peer that its message was refused. */
 void shell_error(broker_t *b, peer_t *peer, int status, const char *message);
+
+/* ---- session.c ---- */
+
+/* How long a session whose connection is gone may take to come back. */
+uint64_t session_return_ms(const broker_t *b);
+
+/* Begins a session, or lets one go on. */
+void session_hello(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello);
+
+/* A worker whose session goes on says what it holds; false when it was not asked. */
+bool session_settle(broker_t *b, peer_t *worker, const Peach__Leases *leases);
+
+/* Its connection is gone; it may come back. */
+void session_detach(broker_t *b, peer_t *peer);
+void session_end(broker_t *b, peer_t *peer, const char *cause);
+
+/* Tells a worker which of its results are here. */
+void session_acknowledge(broker_t *b, peer_t *worker);
+
+/* Every tick: acknowledgements. Every heartbeat: who is gone is found out. */
+void sessions_keep(broker_t *b);
+void sessions_beat(broker_t *b);
 
 /* ---- work.c ---- */
 
@@ -63,6 +97,9 @@ void work_submit(broker_t *b, peer_t *client, wire_message_t *message);
 void work_results(broker_t *b, peer_t *worker, wire_message_t *message);
 void work_cancel(broker_t *b, peer_t *client, const Peach__Cancel *cancel);
 void work_credit(const broker_t *b, Peach__Credit *credit);
+
+/* Holds the client's tasks back while too many of its results wait for it. */
+void work_hold(broker_t *b, peer_t *client);
 
 /* ---- library.c ---- */
 

@@ -51,6 +51,7 @@ void job_end(sched_t *s, job_t *job)
     if (job->client) table_remove(job->client->jobs, &job->id, sizeof job->id);
     if (job->user) s->ops.release_job(s->shell, job->user);
     if (job->flow && --job->flow->jobs == 0) flow_destroy(job->flow);
+    list_remove(&job->timed_node);
     job->lane->jobs--;
     job->lane->quiet_ms = s->now_ms;
     free(job);
@@ -118,6 +119,7 @@ static void task_end(sched_t *s, task_t *task)
     s->counts.payload_bytes -= task->bytes;
     if (client) {
         list_remove(&task->client_node);
+        list_remove(&task->unbegun_node);
         table_remove(client->numbers, &task->number, sizeof task->number);
         client->task_count--;
         client->bytes -= task->bytes;
@@ -154,7 +156,7 @@ void part_end(sched_t *s, part_t *part)
     if (list_empty(&task->parts)) task_end(s, task);
 }
 
-void part_fail(sched_t *s, part_t *part, int status, const char *message)
+void part_tell(sched_t *s, part_t *part, int status, const char *message)
 {
     sched_client_t *client = part->task->job->client;
     size_t count, told = 0;
@@ -173,5 +175,11 @@ void part_fail(sched_t *s, part_t *part, int status, const char *message)
             s->ops.fail(s->shell, client->user, part->task->number, all[i].first, all[i].count,
                         status, message, attempts, told);
     }
+    ranges_clear(&part->todo);
+}
+
+void part_fail(sched_t *s, part_t *part, int status, const char *message)
+{
+    part_tell(s, part, status, message);
     part_end(s, part);
 }

@@ -26,7 +26,7 @@ static const char *verify_lane(const lane_t *lane)
         const sched_worker_t *w = serve->worker;
         CHECK(serve->lane == lane);
         CHECK(lane_admits(lane, w));
-        bool open = w->connected && !w->draining;
+        bool open = worker_open(w);
         /* No work waits while somebody is free for it, unless it was just lost there. */
         CHECK(open || !node_listed(&serve->ready_node));
         CHECK(!open || w->lease_count >= w->spec.slots || node_listed(&serve->ready_node));
@@ -39,7 +39,7 @@ static const char *verify_lane(const lane_t *lane)
 static const char *verify_worker(const sched_worker_t *w)
 {
     uint32_t leases = 0;
-    uint64_t load = 0;
+    uint64_t load = 0, bytes = 0;
     for (node_t *n = list_first(&w->leases); n; n = list_next(&w->leases, n)) {
         const part_t *part = LIST_ITEM(n, part_t, lease_node);
         CHECK(part->worker == w);
@@ -47,9 +47,11 @@ static const char *verify_worker(const sched_worker_t *w)
         CHECK(!node_listed(&part->queue_node));
         leases++;
         load += part->cost_ns;
+        bytes += part->task->bytes;
     }
     CHECK(leases == w->lease_count);
     CHECK(load == w->load_ns);
+    CHECK(bytes == w->bytes);
     CHECK(leases <= w->spec.window);
     return NULL;
 }

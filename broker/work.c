@@ -6,9 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A client that has so many bytes of results waiting in its outbox gets nothing new
-   run until the outbox is empty. */
-static const size_t hold_bytes = 16 << 20;
+/* Half of the memory is for tasks, half for results; each client has an even share. A
+   client that has more results waiting than its share gets nothing new run until it
+   has taken half of them. */
+static const uint64_t least_bytes = 1 << 20, most_result_bytes = 16 << 20;
+static const uint64_t most_tasks = 1 << 20, least_tasks = 64;
+
+static uint64_t share(const broker_t *b, uint64_t least, uint64_t most)
+{
+    uint64_t bytes = b->options.memory_bytes / 2 / (b->client_count + 1);
+    return bytes < least ? least : bytes > most ? most : bytes;
+}
+
+void work_hold(broker_t *b, peer_t *client)
+{
+    uint64_t limit = share(b, least_bytes, most_result_bytes);
+    if (client->outbox.bytes > limit)
+        sched_client_hold(b->sched, client->client, true);
+    else if (client->outbox.bytes <= limit / 2)
+        sched_client_hold(b->sched, client->client, false);
+}
 
 /* ---- from the client ---- */
 
@@ -17,8 +34,16 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
     sched_label_t require[WIRE_MAX_NAME];
     for (size_t i = 0; i < job->n_require; i++)
         require[i] = (sched_label_t){job->require[i]->key, job->require[i]->value};
-    sched_job_spec_t spec = {job->id,        job->function, require,
-                             job->n_require, job->priority, job->retries};
+    sched_job_spec_t spec = {.id = job->id,
+                             .function = job->function,
+                             .require = require,
+                             .require_count = job->n_require,
+                             .priority = job->priority,
+                             .retries = job->retries,
+                             .retry_errors = job->retry_errors,
+                             .weight = job->weight,
+                             .deadline_ms = job->deadline_ms,
+                             .queue_ms = job->queue_ms};
     void **user;
     int rc = sched_job(b->sched, client->client, &spec, &user);
     if (rc == 0 && !*user && !(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
@@ -76,8 +101,11 @@ void work_credit(const broker_t *b, Peach__Credit *credit)
     sched_counts(b->sched, &counts);
     peach__credit__init(credit);
     /* A broker that is drained takes what was on its way, and asks for no more. */
-    credit->window_tasks = b->draining ? 0 : sched_defaults.window_tasks;
-    credit->window_bytes = sched_defaults.window_bytes;
+    uint64_t tasks = most_tasks / (b->client_count + 1);
+    if (tasks > sched_defaults.window_tasks) tasks = sched_defaults.window_tasks;
+    if (tasks < least_tasks) tasks = least_tasks;
+    credit->window_tasks = b->draining ? 0 : (uint32_t)tasks;
+    credit->window_bytes = share(b, least_bytes, sched_defaults.window_bytes);
     credit->slots = counts.slots;
 }
 
@@ -98,6 +126,7 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
     task.first_item = order->first_item;
     task.items = order->items;
     task.payload = &payload;
+    task.careful = order->careful;
     bool whole = order->todo_count == 1 && order->todo[0].count == order->items;
     if (!whole && order->todo_count > 1) {
         ranges = calloc(order->todo_count, sizeof *ranges);
@@ -117,15 +146,28 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
     free(ranges);
 }
 
-static void cancel(void *shell, void *worker, uint64_t lease)
+static void send_cancel(broker_t *b, peer_t *worker, Peach__Cancel *message)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL;
+    envelope.cancel = message;
+    shell_send(b, worker, &envelope, NULL);
+}
+
+static void cancel(void *shell, void *worker, uint64_t lease)
+{
     Peach__Cancel message = PEACH__CANCEL__INIT;
     message.leases = &lease;
     message.n_leases = 1;
-    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL;
-    envelope.cancel = &message;
-    shell_send(shell, worker, &envelope, NULL);
+    send_cancel(shell, worker, &message);
+}
+
+static void give_back(void *shell, void *worker, uint64_t lease)
+{
+    Peach__Cancel message = PEACH__CANCEL__INIT;
+    message.give_back = &lease;
+    message.n_give_back = 1;
+    send_cancel(shell, worker, &message);
 }
 
 /* Adds one result to what the client gets. */
@@ -133,7 +175,6 @@ static void add_result(broker_t *b, peer_t *client, const Peach__Result *result)
 {
     wire_batch_add(&client->batch, 1, &result->base);
     shell_dirty(b, client);
-    if (client->outbox_bytes > hold_bytes) sched_client_hold(b->sched, client->client, true);
 }
 
 static void fail_task(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
@@ -193,15 +234,21 @@ static void release_job(void *shell, void *job)
     shell_job_unref(&j);
 }
 
-const sched_ops_t shell_ops = {assign, cancel, fail_task, drained, release_payload, release_job};
+const sched_ops_t shell_ops = {assign,  cancel,          give_back,  fail_task,
+                               drained, release_payload, release_job};
 
 /* ---- from the worker ---- */
 
-static void lost_item(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Failure *failure)
+/* Whether the item runs again, so that nobody is told of its failure. */
+static bool retried(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Failure *failure)
 {
     sched_attempt_t attempt = {failure->host, failure->pid, failure->message};
-    sched_item_lost(b->sched, worker->worker, lease, failure->item, &attempt);
-    worker->failed_items++;
+    if (failure->status == PEACH_E_DIED) {
+        sched_item_lost(b->sched, worker->worker, lease, failure->item, &attempt);
+        return true; /* or the core has told it already */
+    }
+    return failure->status == PEACH_E_RAISED && failure->count <= 1 &&
+           sched_item_raised(b->sched, worker->worker, lease, failure->item, &attempt);
 }
 
 /* The parts of a result that somebody waits for, under the client's number. */
@@ -218,7 +265,7 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     for (size_t i = 0; i < result->n_segments; i++) {
         Peach__Segment *segment = result->segments[i];
         if (!sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
-                              &user, &out.id))
+                              0, &user, &out.id))
             continue;
         worker->done_items += segment->count;
         out.segments[out.n_segments++] = segment;
@@ -226,13 +273,11 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     for (size_t i = 0; i < result->n_failures; i++) {
         Peach__Failure *failure = result->failures[i];
         uint32_t count = failure->count ? failure->count : 1;
-        if (failure->status == PEACH_E_DIED) {
-            lost_item(b, worker, result->id, failure);
-        } else if (sched_items_done(b->sched, worker->worker, result->id, failure->item, count,
-                                    &user, &out.id)) {
-            worker->failed_items += count;
+        worker->failed_items += count;
+        if (!retried(b, worker, result->id, failure) &&
+            sched_items_done(b->sched, worker->worker, result->id, failure->item, count,
+                             failure->status, &user, &out.id))
             out.failures[out.n_failures++] = failure;
-        }
     }
     peer_t *client = user;
     if (client && out.n_segments + out.n_failures > 0 &&

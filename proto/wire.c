@@ -70,6 +70,7 @@ struct wire_message {
     Peach__Envelope *envelope;
     payload_t **payloads; /* of the frames; NULL entries were an error */
     size_t count;
+    size_t bytes; /* of the envelope and its frames */
 };
 
 static int take_frames(wire_message_t *self, zmq_msg_t *frames, size_t count)
@@ -97,6 +98,8 @@ int wire_decode(const void *envelope, size_t size, zmq_msg_t *frames, size_t fra
     *why = "out of memory";
     wire_message_t *self = calloc(1, sizeof *self);
     if (!self) return PEACH_E_MEMORY;
+    self->bytes = size;
+    for (size_t i = 0; i < frame_count; i++) self->bytes += zmq_msg_size(&frames[i]);
     ProtobufCAllocator allocator = {arena_alloc, arena_free, &self->arena};
     self->envelope = peach__envelope__unpack(&allocator, size, envelope);
     int rc = PEACH_E_PROTOCOL;
@@ -170,6 +173,8 @@ int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, con
 }
 
 const Peach__Envelope *wire_envelope(const wire_message_t *self) { return self->envelope; }
+
+size_t wire_message_bytes(const wire_message_t *self) { return self->bytes; }
 
 payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field)
 {
@@ -269,29 +274,53 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
 
 /* ---- batches ---- */
 
-static size_t put_head(uint8_t *p, unsigned field, size_t size)
+enum { VARINT = 0, LENGTH = 2 }; /* protobuf's wire types */
+
+/* A field's tag, and the number that follows it. */
+static size_t put_field(uint8_t *p, unsigned field, unsigned type, uint64_t number)
 {
     size_t n = 0;
-    p[n++] = (uint8_t)(field << 3 | 2);
-    for (; size >= 0x80; size >>= 7) p[n++] = (uint8_t)(size | 0x80);
-    p[n++] = (uint8_t)size;
+    p[n++] = (uint8_t)(field << 3 | type);
+    for (; number >= 0x80; number >>= 7) p[n++] = (uint8_t)(number | 0x80);
+    p[n++] = (uint8_t)number;
     return n;
+}
+
+/* Makes room for a head and size bytes. */
+static int reserve(wire_batch_t *batch, size_t size)
+{
+    if (batch->capacity - batch->size >= size + WIRE_BATCH_HEAD) return 0;
+    size_t capacity = (batch->size + size + WIRE_BATCH_HEAD) * 2;
+    uint8_t *bytes = realloc(batch->bytes, capacity);
+    if (!bytes) return PEACH_E_MEMORY;
+    batch->bytes = bytes;
+    batch->capacity = capacity;
+    return 0;
 }
 
 int wire_batch_add(wire_batch_t *batch, unsigned field, const ProtobufCMessage *element)
 {
     size_t size = protobuf_c_message_get_packed_size(element);
-    if (batch->capacity - batch->size < size + WIRE_BATCH_HEAD) {
-        size_t capacity = (batch->size + size + WIRE_BATCH_HEAD) * 2;
-        uint8_t *bytes = realloc(batch->bytes, capacity);
-        if (!bytes) return PEACH_E_MEMORY;
-        batch->bytes = bytes;
-        batch->capacity = capacity;
-    }
-    batch->size += put_head(batch->bytes + batch->size, field, size);
+    if (reserve(batch, size) != 0) return PEACH_E_MEMORY;
+    batch->size += put_field(batch->bytes + batch->size, field, LENGTH, size);
     batch->size += protobuf_c_message_pack(element, batch->bytes + batch->size);
     batch->elements++;
     return 0;
+}
+
+int wire_batch_number(wire_batch_t *batch, unsigned field, uint64_t number)
+{
+    if (reserve(batch, 0) != 0) return PEACH_E_MEMORY;
+    batch->size += put_field(batch->bytes + batch->size, field, VARINT, number);
+    return 0;
+}
+
+size_t wire_batch_bytes(const wire_batch_t *batch)
+{
+    size_t bytes = batch->size;
+    for (size_t i = 0; i < batch->frames.count; i++)
+        bytes += payload_size(batch->frames.payloads[i]);
+    return bytes;
 }
 
 bool wire_batch_full(const wire_batch_t *batch)
@@ -303,7 +332,7 @@ bool wire_batch_full(const wire_batch_t *batch)
 size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)
 {
     assert(body < 16); /* its tag is one byte */
-    return body ? put_head(head, body, batch->size) : 0;
+    return body ? put_field(head, body, LENGTH, batch->size) : 0;
 }
 
 int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_batch_t *batch)

@@ -16,7 +16,7 @@ This Source Code Form is subject to the terms of the Mozilla Public
 #include <peach/status.h>
 
 enum {
-    WIRE_VERSION = 1,
+    WIRE_VERSION = 2,
     WIRE_SESSION_BYTES = 16,
     WIRE_DIGEST_BYTES = 32,
     WIRE_INLINE_BYTES = 4096,         /* larger payloads are frames of their own */
@@ -29,6 +29,7 @@ enum {
     WIRE_MAX_NAMES = 65536,           /* functions, ranges and the like in one message */
     WIRE_MAX_PRIORITY = 7,
     WIRE_MAX_ITEMS = 1 << 20, /* items in one task */
+    WIRE_MAX_WEIGHT = 1000,   /* of a client against others */
 };
 #define WIRE_DEFAULT_MAX_PAYLOAD ((uint64_t)256 << 20) /* bytes of one payload */
 #define WIRE_DEFAULT_ENDPOINT "tcp://127.0.0.1:5001"
@@ -52,6 +53,9 @@ int wire_decode(const void *envelope, size_t size, zmq_msg_t *frames, size_t fra
 int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, const char **why);
 
 const Peach__Envelope *wire_envelope(const wire_message_t *self);
+
+/* Bytes of its frames. */
+size_t wire_message_bytes(const wire_message_t *self);
 
 /* The payload of a field of this message, as a new reference. NULL when memory
    is out. A field that is absent is an empty payload. */
@@ -104,6 +108,12 @@ size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_
    packed Envelope already. As wire_send; the batch is
    unchanged and can be sent again or cleared. */
 int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_batch_t *batch);
+
+/* Appends a number as field number field of the body. PEACH_E_MEMORY. */
+int wire_batch_number(wire_batch_t *batch, unsigned field, uint64_t number);
+
+/* Bytes that it and its payloads take. */
+size_t wire_batch_bytes(const wire_batch_t *batch);
 
 /* Empties the batch and keeps its buffer; frees the buffer too. */
 void wire_batch_clear(wire_batch_t *batch);

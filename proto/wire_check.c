@@ -104,7 +104,7 @@ static bool hello_ok(check_t *c, const Peach__Hello *m)
         return fail(c, PEACH_E_PROTOCOL, "a Hello without a role");
     if (m->role == PEACH__ROLE__ROLE_WORKER && !m->registration)
         return fail(c, PEACH_E_PROTOCOL, "a worker's Hello without a registration");
-    return count_ok(c, m->n_leases, WIRE_MAX_NAMES) && session_ok(c, m->session) &&
+    return session_ok(c, m->session) && (m->broker.len == 0 || session_ok(c, m->broker)) &&
            name_ok(c, m->host) && name_ok(c, m->software) &&
            (!m->registration || registration_ok(c, m->registration));
 }
@@ -140,6 +140,8 @@ static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **
         if (!*jobs[i]->function) return fail(c, PEACH_E_PROTOCOL, "a job without a function");
         if (jobs[i]->priority > WIRE_MAX_PRIORITY)
             return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
+        if (jobs[i]->weight > WIRE_MAX_WEIGHT)
+            return fail(c, PEACH_E_PROTOCOL, "a weight is over 1000");
         if (!name_ok(c, jobs[i]->function) || !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
             return false;
     }
@@ -225,7 +227,9 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_RESULTS: return results_ok(c, e->results);
     case PEACH__ENVELOPE__BODY_CANCEL:
         return count_ok(c, e->cancel->n_jobs, WIRE_MAX_NAMES) &&
-               count_ok(c, e->cancel->n_leases, WIRE_MAX_NAMES);
+               count_ok(c, e->cancel->n_leases, WIRE_MAX_NAMES) &&
+               count_ok(c, e->cancel->n_give_back, WIRE_MAX_NAMES);
+    case PEACH__ENVELOPE__BODY_LEASES: return count_ok(c, e->leases->n_leases, WIRE_MAX_NAMES);
     case PEACH__ENVELOPE__BODY_PRELOAD:
         return items_ok(c, e->preload->preloads, e->preload->n_preloads);
     case PEACH__ENVELOPE__BODY_PRELOAD_REPLY:

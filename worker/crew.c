@@ -3,10 +3,11 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "inside.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { RESTART_MS = 100, MAX_RESTART_MS = 5000 };
+enum { RESTART_MS = 100, MAX_RESTART_MS = 5000, WEIGH_MS = 100 };
 
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
 {
@@ -16,13 +17,16 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     if (rc) return rc;
     seat->restart_ms = 0;
     seat->seen_claim = 0;
+    seat->ran_items = 0;
+    seat->retiring = false;
+    *seat->killed = 0;
     wire_batch_clear(&seat->batch);
     return shelf_send(w, seat, 0);
 }
 
 bool crew_ready(const worker_t *w, const seat_t *seat)
 {
-    return seat->process.channel && seat->process.preloads == w->shelf_count;
+    return seat->process.channel && !seat->retiring && seat->process.preloads == w->shelf_count;
 }
 
 void crew_receive(worker_t *w, seat_t *seat)
@@ -48,9 +52,10 @@ void crew_died(worker_t *w, seat_t *seat)
 {
     char cause[256];
     pid_t pid = seat->process.pid;
-    bool working = seat->order_count > 0;
+    bool working = seat->order_count > 0 || seat->retiring;
     slot_reap(&seat->process, cause, sizeof cause);
-    worker_say(w, "executor %d: %s", (int)pid, cause);
+    if (*seat->killed) snprintf(cause, sizeof cause, "%s", seat->killed);
+    worker_say(w, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
     orders_lost(w, seat, pid, cause);
     if (seat->process.preloads < w->shelf_count) shelf_died(w, seat, cause);
     shelf_unload(w, seat);
@@ -65,11 +70,26 @@ void crew_died(worker_t *w, seat_t *seat)
     seat->restart_ms = w->now_ms + (wait < MAX_RESTART_MS ? wait : MAX_RESTART_MS);
 }
 
+/* One that takes more memory than it may is killed: the item that it runs is charged. */
+static void weigh(worker_t *w, seat_t *seat)
+{
+    uint64_t bytes = slot_memory_bytes(&seat->process);
+    if (bytes <= w->options.memory_bytes || *seat->killed) return;
+    snprintf(seat->killed, sizeof seat->killed,
+             "the executor was killed: it took %llu MiB of memory, over its limit of %llu",
+             (unsigned long long)(bytes >> 20),
+             (unsigned long long)(w->options.memory_bytes >> 20));
+    kill(seat->process.pid, SIGKILL);
+}
+
 void crew_keep(worker_t *w)
 {
     char error[256];
+    bool weighing = w->options.memory_bytes > 0 && w->now_ms - w->weighed_ms >= WEIGH_MS;
+    if (weighing) w->weighed_ms = w->now_ms;
     for (unsigned i = 0; i < w->options.slots; i++) {
         seat_t *seat = &w->seats[i];
+        if (weighing && seat->process.pid > 0) weigh(w, seat);
         if (slot_ended(&seat->process)) {
             crew_receive(w, seat); /* its last words */
             if (seat->process.channel) crew_died(w, seat);

@@ -37,6 +37,7 @@ typedef struct {
     runtime_t *loading;
     size_t loaded_from;
     uint64_t flushed_ns, begun_ns; /* of the batch; of the task */
+    uint64_t now_ns;               /* the last reading of the clock */
     wire_batch_t batch;
 } executor_t;
 
@@ -283,8 +284,8 @@ static uint64_t item_seed(uint64_t seed, uint64_t item)
 }
 
 static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const function_t *function,
-                               peach_value_t *item, uint64_t index, uint32_t number,
-                               failure_t *failure)
+                               peach_value_t *item, uint64_t first_item, uint32_t index,
+                               uint32_t number, failure_t *failure)
 {
     const peach_value_t *one[1] = {item}, **args = one;
     size_t count = 1;
@@ -297,25 +298,35 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
         if (!(args = calloc(count + 1, sizeof *args))) die("out of memory");
         for (size_t i = 0; i < count; i++) args[i] = peach_value_at(item, i);
     }
-    call_t call = {args, count, index, job->seeded, item_seed(job->seed, index), number};
+    uint64_t in_job = first_item + index;
+    call_t call = {args, count, in_job, job->seeded, item_seed(job->seed, in_job), number, index};
     peach_value_t *value =
         function->runtime->call(function->runtime, function->handle, &call, failure);
-    if (!value && call_cancelled(x->shared, number) && failure->status == PEACH_E_RAISED)
-        failure->status = PEACH_E_CANCELLED;
+    if (!value && failure->status == PEACH_E_RAISED && call_stopped(x->shared, &call)) {
+        if (shared_stops_task(x->shared, number))
+            failure->status = PEACH_E_CANCELLED;
+        else
+            failure_set(failure, PEACH_E_TIMEOUT, "the item ran longer than its limit of %g s",
+                        job->item_ms / 1000.0);
+    }
     if (args != one) free(args);
     return value;
 }
 
-/* Runs the items first..first+count-1; false when the task was cancelled. */
+/* Runs the items first..first+count-1; false when the task was cancelled, or is to be
+   given back. */
 static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *job,
                       const function_t *function, peach_value_t *items, uint32_t first,
                       uint32_t count, pending_t *p)
 {
     uint32_t number = (uint32_t)task->id;
+    bool report_each = job->retries == 0 || task->careful;
     for (uint32_t i = first; i < first + count; i++) {
         failure_t failure = {0};
+        if (atomic_load(&x->shared->yield) == number + 1) return false;
+        atomic_store(&x->shared->began_ms, x->now_ns / 1000000);
         atomic_store(&x->shared->item, i);
-        if (call_cancelled(x->shared, number)) {
+        if (shared_stops_task(x->shared, number)) {
             failure_set(&failure, PEACH_E_CANCELLED, "%s", peach_status_text(PEACH_E_CANCELLED));
             close_segment(x, p);
             add_failure(x, number, i, first + count - i, &failure);
@@ -325,7 +336,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
         peach_value_t *item = items_take(items, i);
         if (!item) die("out of memory");
         peach_value_t *value =
-            run_item(x, job, function, item, task->first_item + i, number, &failure);
+            run_item(x, job, function, item, task->first_item, i, number, &failure);
         peach_value_destroy(&item);
         if (value) {
             keep_value(x, p, i, value);
@@ -334,8 +345,9 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
             add_failure(x, number, i, 1, &failure);
         }
         failure_clear(&failure);
+        x->now_ns = clock_ns();
         /* Who may run once only is reported before the next one begins. */
-        if (job->retries == 0 || clock_ns() - x->flushed_ns > FLUSH_NS) {
+        if (report_each || x->now_ns - x->flushed_ns > FLUSH_NS) {
             close_segment(x, p);
             flush_batch(x);
         }
@@ -366,9 +378,10 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
                      const Peach__Job *job)
 {
     uint32_t number = (uint32_t)task->id;
+    x->begun_ns = x->now_ns = clock_ns();
+    atomic_store(&x->shared->began_ms, x->now_ns / 1000000);
     atomic_store(&x->shared->item, task->n_todo ? task->todo[0]->first : 0);
     if (!shared_begin(x->shared, number)) return;
-    x->begun_ns = clock_ns();
     if (x->begun_ns - x->flushed_ns > FLUSH_NS) flush_batch(x);
     failure_t failure = {0};
     pending_t pending = {.number = number};

@@ -7,13 +7,16 @@
 #ifndef PEACH_INSIDE_H
 #define PEACH_INSIDE_H
 
+#include "awake.h"
 #include "list.h"
+#include "outbox.h"
 #include "preload.h"
 #include "ranges.h"
 #include "slot.h"
 #include "worker.h"
 
-enum { MAX_SLOTS = 1024, BEAT_MS = 1000, LOOK_MS = 20, GRACE_MS = 3000 };
+enum { MAX_SLOTS = 1024, LOOK_MS = 20 };
+enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
 
 typedef struct link link_t;
 
@@ -32,6 +35,8 @@ typedef struct {
     uint32_t number;   /* at its slot */
     uint64_t since_ms; /* when it came */
     bool cancelled;
+    bool expiring; /* this item of it was interrupted because its time is over */
+    uint32_t expired_item;
     uint64_t kill_ms; /* when its executor is killed if it still runs; 0: never */
 } order_t;
 
@@ -40,10 +45,14 @@ struct link {
     char *endpoint;
     void *socket, *monitor;
     bool welcomed;
+    bool known; /* we have a session there, also while it is not reached */
     uint8_t broker[WIRE_SESSION_BYTES];
-    uint64_t hello_ms, beat_ms; /* when the last one was sent */
-    wire_batch_t batch;         /* Results */
-    uint64_t told;              /* the registration that it knows */
+    uint64_t hello_ms, beat_ms;        /* when the last one was sent */
+    uint64_t heard_ms, lost_ms;        /* something came; the connection was lost */
+    uint64_t heartbeat_ms, session_ms; /* as the broker wants them */
+    wire_batch_t batch;                /* Results */
+    outbox_t outbox;                   /* those that it has not acknowledged */
+    uint64_t told;                     /* the registration that it knows */
     bool drained;
 };
 
@@ -55,6 +64,9 @@ typedef struct {
     uint64_t seen_claim; /* at the last look */
     uint64_t restart_ms; /* when the next process is started; 0: one is there */
     unsigned failures;   /* in a row, without running anything */
+    uint64_t ran_items;  /* by this process */
+    bool retiring;       /* it is to be replaced once it has nothing to do */
+    char killed[96];     /* why we killed it */
     wire_batch_t batch;  /* Assign */
 } seat_t;
 
@@ -83,9 +95,11 @@ struct worker {
     uint64_t registration; /* counts its changes */
     Peach__Label *labels;
     Peach__Label **label_pointers;
-    uint64_t now_ms, looked_ms, lost_ms; /* lost_ms: since when no broker is there */
-    uint64_t order_ns;                   /* running mean of an order's time; 0: not known */
-    char *store;                         /* folder for pushed files; NULL until one comes */
+    awake_t clock;
+    uint64_t now_ms, looked_ms, weighed_ms;
+    uint64_t lost_ms;  /* since when no broker is there */
+    uint64_t order_ns; /* running mean of an order's time; 0: not known */
+    char *store;       /* folder for pushed files; NULL until one comes */
     bool draining, failed;
 };
 
@@ -100,11 +114,14 @@ void link_receive(worker_t *w, link_t *link);
 /* What time asks for: Hello, heartbeats, results that wait. */
 void link_keep(worker_t *w, link_t *link);
 
-/* Adds a result under the lease's id. */
+/* Adds a result under the lease's id. It is kept until the broker acknowledged it. */
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result,
                  uint64_t lease);
 
-/* Whether so many results wait that executors should not be read. */
+/* Whether a broker that is there has everything that was for it. */
+bool link_settled(const link_t *link);
+
+/* Whether so many results wait for it that executors that work for it are not read. */
 bool link_full(const link_t *link);
 void link_register(worker_t *w, link_t *link);
 void link_goodbye(worker_t *w, link_t *link);
@@ -123,7 +140,8 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message);
 /* The seat's executor died: the order that it ran is charged, the others wait again. */
 void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause);
 
-/* Takes back what waits behind a long order; gives back what waits too long. */
+/* Takes back what waits behind a long order; gives back what waits too long; interrupts
+   items whose time is over, and kills what does not stop. */
 void orders_look(worker_t *w);
 
 /* The broker has gone: its orders are nobody's. */

@@ -13,14 +13,27 @@
 
 enum { HELLO_MS = 1000, FULL_BYTES = 32 << 20 };
 
+static int link_connect(worker_t *w, link_t *link)
+{
+    link->welcomed = false;
+    link->hello_ms = 0;
+    link->heard_ms = w->now_ms;
+    return zmq_connect(link->socket, link->endpoint) == 0 ? 0 : PEACH_E_SYSTEM;
+}
+
 int link_open(worker_t *w, link_t *link, const char *endpoint)
 {
     /* Immediate: nothing is queued for a broker that is not there, so what it gets
        after a reconnect is what is true then. */
-    const int immediate = 1, linger = 500, beat_ms = BEAT_MS, patience_ms = 5 * BEAT_MS;
+    const int immediate = 1, linger = 500, beat_ms = DEFAULT_BEAT_MS;
+    const int patience_ms = DEFAULT_SESSION_MS / 2;
     const int soon_ms = 50, late_ms = 1000, queue = 1000, ipv6 = strchr(endpoint, '[') != NULL;
     char monitor[64];
-    *link = (link_t){.endpoint = strdup(endpoint)};
+    *link = (link_t){.endpoint = strdup(endpoint),
+                     .heartbeat_ms = DEFAULT_BEAT_MS,
+                     .session_ms = DEFAULT_SESSION_MS,
+                     .lost_ms = w->now_ms};
+    outbox_init(&link->outbox);
     link->socket = zmq_socket(w->context, ZMQ_DEALER);
     link->monitor = zmq_socket(w->context, ZMQ_PAIR);
     if (!link->endpoint || !link->socket || !link->monitor) return PEACH_E_SYSTEM;
@@ -35,9 +48,9 @@ int link_open(worker_t *w, link_t *link, const char *endpoint)
     zmq_setsockopt(link->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
     snprintf(monitor, sizeof monitor, "inproc://link-%p", (void *)link);
     if (zmq_socket_monitor(link->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
-        zmq_connect(link->monitor, monitor) != 0 || zmq_connect(link->socket, endpoint) != 0)
+        zmq_connect(link->monitor, monitor) != 0)
         return PEACH_E_SYSTEM;
-    return 0;
+    return link_connect(w, link);
 }
 
 void link_close(link_t *link)
@@ -48,6 +61,7 @@ void link_close(link_t *link)
     if (link->monitor) zmq_close(link->monitor);
     if (link->socket) zmq_close(link->socket);
     wire_batch_free(&link->batch);
+    if (link->endpoint) outbox_clear(&link->outbox);
     free(link->endpoint);
     *link = (link_t){0};
 }
@@ -89,14 +103,13 @@ static void say_hello(worker_t *w, link_t *link)
     hello.pid = (uint32_t)getpid();
     hello.software = "peach-worker " PEACH_VERSION;
     hello.registration = &registration;
-    hello.leases = held_leases(w, link, &hello.n_leases);
+    if (link->known) hello.broker = (ProtobufCBinaryData){sizeof link->broker, link->broker};
     envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
     envelope.hello = &hello;
-    if (hello.leases && send_body(link, &envelope) == 0) {
+    if (send_body(link, &envelope) == 0) {
         link->hello_ms = w->now_ms;
         link->told = w->registration;
     }
-    free(hello.leases);
     shelf_register_free(&registration);
 }
 
@@ -152,17 +165,50 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
 
 static void flush(link_t *link)
 {
-    if (!link->welcomed || link->batch.elements == 0) return;
-    if (wire_batch_send(link->socket, NULL, PEACH__ENVELOPE__BODY_RESULTS, &link->batch) == 0)
-        wire_batch_clear(&link->batch);
+    if (link->batch.elements > 0)
+        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
+    if (link->welcomed) outbox_send(&link->outbox, link->socket, NULL);
 }
 
 bool link_full(const link_t *link)
 {
-    size_t bytes = link->batch.size;
-    for (size_t i = 0; i < link->batch.frames.count; i++)
-        bytes += payload_size(link->batch.frames.payloads[i]);
-    return bytes > FULL_BYTES || wire_batch_full(&link->batch);
+    return link->outbox.bytes + wire_batch_bytes(&link->batch) > FULL_BYTES ||
+           wire_batch_full(&link->batch);
+}
+
+bool link_settled(const link_t *link)
+{
+    return !link->welcomed || (link->batch.elements == 0 && link->outbox.bytes == 0);
+}
+
+/* The session is over on one side: nobody waits for what we hold. */
+static void forget(worker_t *w, link_t *link)
+{
+    orders_forget(w, link);
+    wire_batch_clear(&link->batch);
+    outbox_clear(&link->outbox);
+    outbox_init(&link->outbox);
+    link->known = false;
+}
+
+/* What it does not have comes again, and behind it the leases that we hold. */
+static void settle(worker_t *w, link_t *link)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Leases leases = PEACH__LEASES__INIT;
+    flush(link);
+    leases.leases = held_leases(w, link, &leases.n_leases);
+    envelope.body_case = PEACH__ENVELOPE__BODY_LEASES;
+    envelope.leases = &leases;
+    size_t size = peach__envelope__get_packed_size(&envelope);
+    wire_batch_t packed = {.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
+    if (leases.leases && packed.bytes) {
+        peach__envelope__pack(&envelope, packed.bytes);
+        outbox_add(&link->outbox, 0, &packed, false);
+        outbox_send(&link->outbox, link->socket, NULL);
+    }
+    wire_batch_free(&packed);
+    free(leases.leases);
 }
 
 /* ---- what we hear ---- */
@@ -171,23 +217,36 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
 {
     const Peach__Welcome *welcome = wire_envelope(message)->welcome;
     if (welcome->version != WIRE_VERSION) return; /* an Error says so in words */
-    if (memcmp(link->broker, welcome->broker.data, sizeof link->broker) != 0) {
-        /* A broker that we do not know: what we hold is not its. */
-        orders_forget(w, link);
-        wire_batch_clear(&link->batch);
-        memcpy(link->broker, welcome->broker.data, sizeof link->broker);
-    }
     if (!link->welcomed) worker_say(w, "connected to %s", link->endpoint);
-    link->welcomed = true;
+    bool resumed = welcome->resumed && link->known &&
+                   memcmp(link->broker, welcome->broker.data, sizeof link->broker) == 0 &&
+                   outbox_rewind(&link->outbox, welcome->received);
+    if (!resumed) forget(w, link);
+    if (!resumed && welcome->resumed) {
+        link->hello_ms = 0; /* it goes on with what we do not know: begin anew */
+        return;
+    }
+    memcpy(link->broker, welcome->broker.data, sizeof link->broker);
+    link->welcomed = link->known = true;
+    if (welcome->heartbeat_ms > 0) link->heartbeat_ms = welcome->heartbeat_ms;
+    if (welcome->session_ms > 0) link->session_ms = welcome->session_ms;
+    if (resumed) settle(w, link);
     shelf_take(w, message, welcome->preloads, welcome->n_preloads);
     link_register(w, link); /* what changed since the Hello */
+}
+
+/* Hello is to be said again. */
+static void link_lost(worker_t *w, link_t *link)
+{
+    if (link->welcomed) link->lost_ms = w->now_ms;
+    link->welcomed = false;
+    link->hello_ms = 0;
 }
 
 static void on_error(worker_t *w, link_t *link, const Peach__Error *error)
 {
     if (error->status == PEACH_E_NO_SESSION) {
-        link->welcomed = false;
-        link->hello_ms = 0;
+        link_lost(w, link);
         return;
     }
     fprintf(stderr, "peach-worker: %s: %s\n", link->endpoint, error->message);
@@ -209,7 +268,10 @@ static void on_message(worker_t *w, link_t *link, wire_message_t *message)
         link->drained = true;
         break;
     case PEACH__ENVELOPE__BODY_ERROR: on_error(w, link, e->error); break;
-    default: break; /* heartbeats; and what a worker has no use for */
+    case PEACH__ENVELOPE__BODY_HEARTBEAT:
+        outbox_acknowledge(&link->outbox, e->heartbeat->received);
+        break;
+    default: break; /* what a worker has no use for */
     }
 }
 
@@ -222,8 +284,7 @@ static void watch_connection(worker_t *w, link_t *link)
         zmq_msg_close(&frame);
         if (rc < 0) return;
         if (link->welcomed) worker_say(w, "lost %s", link->endpoint);
-        link->welcomed = false;
-        link->hello_ms = 0;
+        link_lost(w, link);
     }
 }
 
@@ -236,6 +297,7 @@ void link_receive(worker_t *w, link_t *link)
         const char *why;
         int rc = wire_receive(link->socket, NULL, &message, &why);
         if (rc == PEACH_E_TIMEOUT || rc == PEACH_E_SYSTEM) return;
+        link->heard_ms = w->now_ms;
         if (rc) {
             fprintf(stderr, "peach-worker: %s sent what is no message: %s\n", link->endpoint, why);
             continue;
@@ -245,14 +307,27 @@ void link_receive(worker_t *w, link_t *link)
     }
 }
 
+/* Nothing comes although the connection seems to be there: half open, or the broker
+   hangs. A new connection shows which. */
+static void reconnect(worker_t *w, link_t *link)
+{
+    worker_say(w, "%s is silent", link->endpoint);
+    link_lost(w, link);
+    zmq_disconnect(link->socket, link->endpoint);
+    link_connect(w, link);
+}
+
 void link_keep(worker_t *w, link_t *link)
 {
+    flush(link);
+    if (w->now_ms - link->heard_ms > link->session_ms / 2) reconnect(w, link);
     if (!link->welcomed) {
         if (link->hello_ms == 0 || w->now_ms - link->hello_ms >= HELLO_MS) say_hello(w, link);
+        /* The broker has given us up by now: so do we, and the slots are free for others. */
+        if (link->known && w->now_ms - link->lost_ms > link->session_ms) forget(w, link);
         return;
     }
-    flush(link);
-    if (w->now_ms - link->beat_ms < BEAT_MS) return;
+    if (w->now_ms - link->beat_ms < link->heartbeat_ms) return;
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
     envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;

@@ -28,6 +28,10 @@ enum {
     KEY_STRICT,
     KEY_NO_PUSH,
     KEY_THREADS,
+    KEY_MEMORY,
+    KEY_RECYCLE,
+    KEY_ITEM_TIMEOUT,
+    KEY_GRACE,
     KEY_PARENT,
     KEY_LEAVE
 };
@@ -45,6 +49,16 @@ static const struct argp_option options[] = {
      "Threads that OMP, OPENBLAS, MKL and the like use in an executor (default 1; 0 leaves the "
      "environment alone)",
      0},
+    {"memory", KEY_MEMORY, "MIB", 0,
+     "Kill an executor that takes more; the item that it ran fails, or runs again (default: no "
+     "limit)",
+     0},
+    {"recycle", KEY_RECYCLE, "N", 0,
+     "Replace an executor after N items, for functions that leak (default: never)", 0},
+    {"item-timeout", KEY_ITEM_TIMEOUT, "SECONDS", 0,
+     "The longest that an item may run, whatever its job says (default: no limit)", 0},
+    {"grace", KEY_GRACE, "SECONDS", 0,
+     "From the interrupt of an item to the kill of its executor (default 3)", 0},
     {"insecure", KEY_INSECURE, NULL, 0,
      "Connect to addresses that are not loopback although nothing is encrypted or authenticated",
      0},
@@ -69,6 +83,15 @@ static unsigned number(struct argp_state *state, const char *text, unsigned min,
     if (*end || end == text || value < (long)min || value > (long)max)
         argp_error(state, "%s: '%s' is not a number from %u to %u", what, text, min, max);
     return (unsigned)value;
+}
+
+static unsigned milliseconds(struct argp_state *state, const char *text, const char *what)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+    if (*end || end == text || !(seconds >= 0.001 && seconds <= 1e6))
+        argp_error(state, "%s: '%s' is not a number of seconds from 0.001 to 1000000", what, text);
+    return (unsigned)(seconds * 1000);
 }
 
 /* The cores that this process may use, also in a container with a cpuset. */
@@ -97,6 +120,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_PRELOAD: add(state, a->preloads, &a->worker.preload_count, arg); break;
     case KEY_LABEL: add(state, a->labels, &a->worker.label_count, arg); break;
     case KEY_THREADS: a->worker.threads = number(state, arg, 0, 1024, "--threads"); break;
+    case KEY_MEMORY:
+        a->worker.memory_bytes = (uint64_t)number(state, arg, 16, INT_MAX, "--memory") << 20;
+        break;
+    case KEY_RECYCLE: a->worker.recycle = number(state, arg, 1, INT_MAX, "--recycle"); break;
+    case KEY_ITEM_TIMEOUT: a->worker.item_ms = milliseconds(state, arg, "--item-timeout"); break;
+    case KEY_GRACE: a->worker.grace_ms = milliseconds(state, arg, "--grace"); break;
     case KEY_INSECURE: a->worker.insecure = true; break;
     case KEY_NO_PUSH: a->worker.no_push = true; break;
     case KEY_STRICT: a->worker.strict = true; break;
@@ -144,7 +173,8 @@ int main(int argc, char **argv)
     const char *environment = getenv("PEACH_BROKER");
     arguments_t a = {.worker = {.endpoints = environment ? environment : WIRE_DEFAULT_ENDPOINT,
                                 .slots = cores(),
-                                .threads = 1}};
+                                .threads = 1,
+                                .grace_ms = 3000}};
     char error[1024];
     int status;
     argp_err_exit_status = EXIT_USAGE;

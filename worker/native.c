@@ -75,7 +75,7 @@ peach_value_t *peach_call_fail(peach_call_t *call, const char *format, ...)
 
 bool peach_call_cancelled(const peach_call_t *call)
 {
-    return call_cancelled(call->shared, call->call->task);
+    return call_stopped(call->shared, call->call);
 }
 
 uint64_t peach_call_item(const peach_call_t *call) { return call->call->item; }

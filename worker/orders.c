@@ -195,6 +195,9 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
             result->failures[j]->pid = (uint32_t)seat->process.pid;
         }
         if (order->link) link_result(order->link, message, result, order->lease);
+        for (size_t j = 0; j < result->n_segments; j++)
+            seat->ran_items += result->segments[j]->count;
+        seat->ran_items += result->n_failures;
         if (!result->ended) continue;
         uint64_t ns = result->elapsed_us * 1000 + 1;
         w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
@@ -202,6 +205,7 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
         seat->failures = 0;
         order_free(w, order);
     }
+    if (w->options.recycle && seat->ran_items >= w->options.recycle) seat->retiring = true;
 }
 
 /* ---- deaths ---- */
@@ -212,8 +216,15 @@ static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const 
     Peach__Result result = PEACH__RESULT__INIT;
     failure.item = item;
     failure.count = 1;
-    failure.status = order->cancelled ? PEACH_E_CANCELLED : PEACH_E_DIED;
+    failure.status = PEACH_E_DIED;
     failure.message = (char *)cause;
+    if (order->cancelled) {
+        failure.status = PEACH_E_CANCELLED;
+    } else if (order->expiring && order->expired_item == item) {
+        failure.status = PEACH_E_TIMEOUT;
+        failure.message = "the item ran longer than its limit and did not stop: its executor "
+                          "was killed";
+    }
     failure.host = w->host;
     failure.pid = (uint32_t)pid;
     result.failures = &failures;
@@ -275,11 +286,20 @@ static void interrupt(worker_t *w, seat_t *seat, order_t *order)
 {
     if (order->cancelled) return;
     order->cancelled = true;
-    order->kill_ms = w->now_ms + GRACE_MS;
-    slot_interrupt(&seat->process, order->number);
+    order->kill_ms = w->now_ms + w->options.grace_ms;
+    slot_interrupt(&seat->process, order->number, SHARED_WHOLE);
 }
 
-static void cancel_lease(worker_t *w, link_t *link, uint64_t lease)
+/* What runs ends after its item. */
+static void give_back(worker_t *w, seat_t *seat, order_t *order)
+{
+    (void)w;
+    atomic_store(&seat->process.shared->yield, order->number + 1);
+}
+
+/* An order that has not begun ends; one that has goes to stop. */
+static void stop_lease(worker_t *w, link_t *link, uint64_t lease,
+                       void (*stop)(worker_t *, seat_t *, order_t *))
 {
     order_t *order = find_lease(&w->waiting, link, lease);
     for (unsigned i = 0; i < w->options.slots && !order; i++) {
@@ -288,7 +308,7 @@ static void cancel_lease(worker_t *w, link_t *link, uint64_t lease)
         if (!held) continue;
         if (held->number >= shared_claimed(seat->process.shared)) take_back(w, seat);
         order = find_lease(&w->waiting, link, lease);
-        if (!order) interrupt(w, seat, held);
+        if (!order) stop(w, seat, held);
         break;
     }
     if (order) order_end(w, order);
@@ -296,7 +316,9 @@ static void cancel_lease(worker_t *w, link_t *link, uint64_t lease)
 
 void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel)
 {
-    for (size_t i = 0; i < cancel->n_leases; i++) cancel_lease(w, link, cancel->leases[i]);
+    for (size_t i = 0; i < cancel->n_leases; i++) stop_lease(w, link, cancel->leases[i], interrupt);
+    for (size_t i = 0; i < cancel->n_give_back; i++)
+        stop_lease(w, link, cancel->give_back[i], give_back);
 }
 
 void orders_forget(worker_t *w, link_t *link)
@@ -325,14 +347,37 @@ void orders_forget(worker_t *w, link_t *link)
 
 /* ---- the regular look ---- */
 
+/* Interrupts the running item if its time is over. */
+static void watch_time(worker_t *w, seat_t *seat, order_t *order)
+{
+    const shared_t *page = seat->process.shared;
+    unsigned limit_ms = order->job->item_ms;
+    if (w->options.item_ms && (!limit_ms || limit_ms > w->options.item_ms))
+        limit_ms = w->options.item_ms;
+    if (!limit_ms || order->cancelled) return;
+    uint32_t item = atomic_load(&page->item);
+    uint64_t began_ms = atomic_load(&page->began_ms), now_ms = clock_ms();
+    if (order->expiring && order->expired_item != item) {
+        order->expiring = false; /* it stopped */
+        order->kill_ms = 0;
+    }
+    if (order->expiring || now_ms < began_ms || now_ms - began_ms <= limit_ms) return;
+    order->expiring = true;
+    order->expired_item = item;
+    order->kill_ms = w->now_ms + w->options.grace_ms;
+    slot_interrupt(&seat->process, order->number, item);
+}
+
 static void look_at(worker_t *w, seat_t *seat)
 {
     if (!seat->process.shared) return;
+    if (seat->retiring && seat->order_count == 0) slot_dismiss(&seat->process);
     uint64_t claim = atomic_load(&seat->process.shared->claim);
     if (claim == seat->seen_claim && seat->order_count > 1) take_back(w, seat);
     seat->seen_claim = claim;
     for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n)) {
         order_t *order = LIST_ITEM(n, order_t, node);
+        if (order->number + 1 == claim >> 32) watch_time(w, seat, order);
         if (!order->kill_ms || w->now_ms < order->kill_ms) continue;
         worker_say(w, "executor %d does not stop: killed", (int)seat->process.pid);
         kill(seat->process.pid, SIGKILL);

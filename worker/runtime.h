@@ -33,8 +33,9 @@ typedef struct {
     size_t arg_count;
     uint64_t item; /* in its job */
     bool seeded;
-    uint64_t seed; /* of this item */
-    uint32_t task; /* its number at this executor */
+    uint64_t seed;  /* of this item */
+    uint32_t task;  /* its number at this executor, */
+    uint32_t index; /* and the item's in it */
 } call_t;
 
 /* Told of each function that a preload defines; handle is the runtime's. */
@@ -54,10 +55,10 @@ runtime_t *native_runtime_new(const shared_t *shared);
 /* Exported by peach_python.so. */
 runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure);
 
-/* Whether the task of that number is to be interrupted. */
-static inline bool call_cancelled(const shared_t *shared, uint32_t task)
+/* Whether the call is to be interrupted. */
+static inline bool call_stopped(const shared_t *shared, const call_t *call)
 {
-    return atomic_load(&shared->cancel) == (uint64_t)task + 1;
+    return shared_stops(shared, call->task, call->index);
 }
 
 #endif

@@ -16,10 +16,29 @@ typedef struct {
     /* High half: tasks claimed so far (the executor begins task n by raising it to
        n + 1). Low half: tasks below it that were not claimed were taken back. */
     _Atomic uint64_t claim;
-    _Atomic uint32_t item;    /* of the claimed task, that is being run or was last */
-    _Atomic uint64_t cancel;  /* number + 1 of the task that is to be interrupted */
+    _Atomic uint32_t item;     /* of the claimed task, that is being run or was last */
+    _Atomic uint64_t began_ms; /* when it began, by the monotonic clock; set before item */
+    /* What is to be interrupted. High half: number + 1 of the task. Low half: the item of
+       it, or SHARED_WHOLE. */
+    _Atomic uint64_t stop;
+    _Atomic uint32_t yield;   /* number + 1 of the task that is to end after its item */
     _Atomic uint32_t preload; /* preloads begun */
 } shared_t;
+
+#define SHARED_WHOLE UINT32_MAX
+
+/* Whether this item of the task is to be interrupted; or all of the task. */
+static inline bool shared_stops_task(const shared_t *s, uint32_t number)
+{
+    return atomic_load(&s->stop) == (((uint64_t)number + 1) << 32 | SHARED_WHOLE);
+}
+
+static inline bool shared_stops(const shared_t *s, uint32_t number, uint32_t item)
+{
+    uint64_t stop = atomic_load(&s->stop);
+    return stop >> 32 == (uint64_t)number + 1 &&
+           ((uint32_t)stop == SHARED_WHOLE || (uint32_t)stop == item);
+}
 
 static inline uint64_t shared_claimed(const shared_t *s) { return atomic_load(&s->claim) >> 32; }
 

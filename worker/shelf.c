@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { WINDOW_BYTES = 64 << 20 };
+
 /* ---- the shelf ---- */
 
 static void item_unload(shelf_item_t *item)
@@ -275,6 +277,7 @@ void shelf_register(worker_t *w, Peach__Registration *r)
     r->slots = w->options.slots;
     r->window = w->options.slots * (1 + 128);
     if (r->window > WIRE_MAX_NAMES) r->window = WIRE_MAX_NAMES;
+    r->window_bytes = WINDOW_BYTES;
     r->labels = w->label_pointers;
     r->n_labels = w->options.label_count;
     size_t functions = 0;

@@ -117,8 +117,25 @@ void slot_clear(slot_t *self)
     *self = (slot_t){0};
 }
 
-void slot_interrupt(slot_t *self, uint32_t number)
+uint64_t slot_memory_bytes(const slot_t *self)
 {
-    atomic_store(&self->shared->cancel, (uint64_t)number + 1);
+    char path[64];
+    unsigned long long total, resident;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)self->pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return 0;
+    bool read = fscanf(file, "%llu %llu", &total, &resident) == 2;
+    fclose(file);
+    return read ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+void slot_dismiss(slot_t *self)
+{
+    if (self->channel) shutdown(channel_fd(self->channel), SHUT_WR);
+}
+
+void slot_interrupt(slot_t *self, uint32_t number, uint32_t item)
+{
+    atomic_store(&self->shared->stop, ((uint64_t)number + 1) << 32 | item);
     if (self->pid > 0) kill(self->pid, SIGINT);
 }

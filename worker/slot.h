@@ -36,7 +36,14 @@ void slot_reap(slot_t *self, char *cause, size_t cause_size);
 /* Releases channel and page of a process that was reaped. */
 void slot_clear(slot_t *self);
 
-/* Asks the executor to interrupt task number if it is running it. */
-void slot_interrupt(slot_t *self, uint32_t number);
+/* Resident memory of the process; 0 when it is not known. */
+uint64_t slot_memory_bytes(const slot_t *self);
+
+/* Lets the process end: it finds the end of its channel when it has nothing to do. */
+void slot_dismiss(slot_t *self);
+
+/* Asks the executor to interrupt that item of task number if it is running it, or
+   with SHARED_WHOLE all of the task. */
+void slot_interrupt(slot_t *self, uint32_t number, uint32_t item);
 
 #endif

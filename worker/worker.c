@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 void worker_say(const worker_t *w, const char *format, ...)
@@ -23,13 +22,6 @@ void worker_say(const worker_t *w, const char *format, ...)
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     va_end(args);
-}
-
-static uint64_t clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static int make_labels(worker_t *w, char *error, size_t size)
@@ -90,7 +82,7 @@ worker_t *worker_new(const worker_options_t *options, int *status, char *error, 
     if (!w) return NULL;
     w->options = *options;
     list_init(&w->waiting);
-    w->now_ms = w->lost_ms = clock_ms();
+    w->now_ms = w->lost_ms = awake_ms(&w->clock);
     gethostname(w->host, sizeof w->host - 1);
     randombytes_buf(w->session, sizeof w->session);
     if ((*status = make_labels(w, error, error_size)) != 0 ||
@@ -126,17 +118,20 @@ void worker_destroy(worker_t **self_p)
 
 /* ---- the loop ---- */
 
-static bool any_full(const worker_t *w)
+/* Whether the executor works for a broker that has too many results on its way. It is
+   the only one that waits for that: its channel fills, and it stops. */
+static bool blocked(const seat_t *seat)
 {
-    for (size_t i = 0; i < w->link_count; i++)
-        if (link_full(&w->links[i])) return true;
-    return false;
+    const node_t *first = list_first(&seat->orders);
+    const link_t *link = first ? LIST_ITEM(first, order_t, node)->link : NULL;
+    return link && link_full(link);
 }
 
 /* Sockets and monitors, stop_fd, then a channel a seat. */
-static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd, bool full)
+static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd)
 {
     int count = 0;
+    bool full = false;
     for (size_t i = 0; i < w->link_count; i++) {
         items[count++] = (zmq_pollitem_t){w->links[i].socket, 0, ZMQ_POLLIN, 0};
         items[count++] = (zmq_pollitem_t){w->links[i].monitor, 0, ZMQ_POLLIN, 0};
@@ -144,14 +139,16 @@ static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd, bool
     items[count++] = (zmq_pollitem_t){NULL, stop_fd, ZMQ_POLLIN, 0};
     for (unsigned i = 0; i < w->options.slots; i++) {
         const slot_t *process = &w->seats[i].process;
-        short events = full ? 0 : ZMQ_POLLIN;
+        bool waits = blocked(&w->seats[i]);
+        full |= waits;
+        short events = waits ? 0 : ZMQ_POLLIN;
         if (process->channel && channel_pending(process->channel)) events |= ZMQ_POLLOUT;
         int fd = process->channel ? channel_fd(process->channel) : -1;
         /* ZeroMQ polls no negative descriptors: an empty seat looks at stop_fd, for nothing. */
         items[count++] = (zmq_pollitem_t){NULL, fd < 0 ? stop_fd : fd, fd < 0 ? 0 : events, 0};
     }
     int rc = zmq_poll(items, count, full ? 1 : LOOK_MS);
-    w->now_ms = clock_ms();
+    w->now_ms = awake_ms(&w->clock);
     return rc < 0 && errno != EINTR ? PEACH_E_SYSTEM : 0;
 }
 
@@ -188,7 +185,7 @@ static bool finished(const worker_t *w)
         return true;
     size_t drained = 0;
     for (size_t i = 0; i < w->link_count; i++) {
-        if (w->links[i].batch.elements > 0 && w->links[i].welcomed) return false;
+        if (!link_settled(&w->links[i])) return false;
         drained += w->links[i].drained;
     }
     return w->order_count == 0 && (w->draining || drained == w->link_count);
@@ -211,8 +208,7 @@ int worker_run(worker_t *w, int stop_fd)
     if (!items) return PEACH_E_MEMORY;
     int rc = 0, stops = 0;
     while (!finished(w)) {
-        bool full = any_full(w);
-        if ((rc = wait_for_events(w, items, stop_fd, full)) != 0) break;
+        if ((rc = wait_for_events(w, items, stop_fd)) != 0) break;
         char byte;
         if (items[2 * w->link_count].revents && read(stop_fd, &byte, 1) == 1) {
             if (++stops > 1) break;

@@ -21,6 +21,10 @@ typedef struct {
     size_t preload_count;
     const char *const *labels; /* KEY=VALUE */
     size_t label_count;
+    uint64_t memory_bytes;  /* resident memory an executor may take; 0: no limit */
+    unsigned recycle;       /* items after which an executor is replaced; 0: never */
+    unsigned item_ms;       /* how long an item may run at most; 0: as its job says */
+    unsigned grace_ms;      /* from the interrupt to the kill */
     const char *executor;   /* path of peach-executor */
     bool insecure;          /* allow brokers that are not on loopback */
     bool strict;            /* end when a preload fails */

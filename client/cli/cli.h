@@ -63,6 +63,8 @@ typedef struct {
 extern const struct argp job_argp;
 
 void job_options_init(job_options_t *options);
+/* A time in seconds as milliseconds, at least 1. */
+uint64_t option_time(struct argp_state *state, const char *text, const char *what);
 unsigned long option_number(struct argp_state *state, const char *text, unsigned long min,
                             unsigned long max, const char *what);
 

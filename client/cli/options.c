@@ -15,6 +15,11 @@ enum {
     KEY_SEED,
     KEY_PRIORITY,
     KEY_REQUIRE,
+    KEY_RETRY_ERRORS,
+    KEY_ITEM_TIMEOUT,
+    KEY_QUEUE_TIMEOUT,
+    KEY_DEADLINE,
+    KEY_WEIGHT,
     KEY_UNORDERED,
     KEY_QUIET = 'q'
 };
@@ -28,6 +33,15 @@ unsigned long option_number(struct argp_state *state, const char *text, unsigned
     if (*end || end == text || strchr(text, '-') || value < min || value > max)
         argp_error(state, "%s: '%s' is not a whole number from %lu to %lu", what, text, min, max);
     return value;
+}
+
+uint64_t option_time(struct argp_state *state, const char *text, const char *what)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+    if (*end || end == text || !(seconds >= 0.001 && seconds <= 1e6))
+        argp_error(state, "%s: '%s' is not a number of seconds from 0.001 to 1000000", what, text);
+    return (uint64_t)(seconds * 1000 + 0.5);
 }
 
 static error_t parse_connect(int key, char *arg, struct argp_state *state)
@@ -84,6 +98,17 @@ static error_t parse_job(int key, char *arg, struct argp_state *state)
         if (o->job.require_count == 64) argp_error(state, "more than 64 requirements");
         o->require[o->job.require_count++] = arg;
         break;
+    case KEY_RETRY_ERRORS: o->job.retry_errors = true; break;
+    case KEY_ITEM_TIMEOUT:
+        o->job.item_timeout_ms = (unsigned)option_time(state, arg, "--item-timeout");
+        break;
+    case KEY_QUEUE_TIMEOUT:
+        o->job.queue_timeout_ms = (unsigned)option_time(state, arg, "--queue-timeout");
+        break;
+    case KEY_DEADLINE: o->job.deadline_ms = option_time(state, arg, "--deadline"); break;
+    case KEY_WEIGHT:
+        o->job.weight = (unsigned)option_number(state, arg, 1, 1000, "--weight");
+        break;
     case KEY_UNORDERED: o->job.unordered = true; break;
     case KEY_QUIET: o->quiet = true; break;
     case ARGP_KEY_END: o->job.progress_arg = &o->quiet; break;
@@ -97,6 +122,13 @@ static const struct argp_option job_entries[] = {
     {"retries", KEY_RETRIES, "N", 0,
      "Further attempts for an item whose executor or worker was lost (default 2; 0 runs each item "
      "at most once)",
+     50},
+    {"retry-errors", KEY_RETRY_ERRORS, NULL, 0, "Retry items that raised, too", 50},
+    {"item-timeout", KEY_ITEM_TIMEOUT, "SECONDS", 0,
+     "How long an item may run; then it is interrupted, and killed if it does not stop", 50},
+    {"queue-timeout", KEY_QUEUE_TIMEOUT, "SECONDS", 0, "How long a task may wait for a worker", 50},
+    {"deadline", KEY_DEADLINE, "SECONDS", 0, "Items that are unfinished after this time fail", 50},
+    {"weight", KEY_WEIGHT, "1..1000", 0, "Share of the fleet against other clients (default 1)",
      50},
     {"seed", KEY_SEED, "N", 0,
      "Give each item a random state of its own: the same results for the same seed, whatever "

@@ -5,18 +5,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEY_SLOTS = 'n', KEY_PORT = 'p', KEY_PRELOAD = 'l', START_MS = 10000 };
+enum { KEY_SLOTS = 'n', KEY_PORT = 'p', KEY_PRELOAD = 'l', KEY_MEMORY = 256, KEY_RECYCLE };
+enum { START_MS = 10000 };
 
 typedef struct {
     connect_options_t connect;
     job_options_t job;
-    const char *slots, *port;
+    const char *slots, *port, *memory, *recycle;
     const char *preloads[MAX_PRELOADS];
     size_t preload_count;
     const char *function;
@@ -36,6 +38,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_PORT:
         option_number(state, arg, 1, 65535, "-p");
         a->port = arg;
+        break;
+    case KEY_MEMORY:
+        option_number(state, arg, 16, INT_MAX, "--memory");
+        a->memory = arg;
+        break;
+    case KEY_RECYCLE:
+        option_number(state, arg, 1, INT_MAX, "--recycle");
+        a->recycle = arg;
         break;
     case KEY_PRELOAD:
         if (a->preload_count == MAX_PRELOADS) argp_error(state, "more than %d -l", MAX_PRELOADS);
@@ -103,7 +113,7 @@ static pid_t start_broker(const arguments_t *a, char *endpoint, size_t size)
 
 static pid_t start_worker(const arguments_t *a, char *endpoint)
 {
-    char **args = calloc(10 + 2 * a->preload_count, sizeof *args);
+    char **args = calloc(14 + 2 * a->preload_count, sizeof *args);
     if (!args) return -1;
     size_t n = 0;
     args[n++] = "peach-worker";
@@ -113,6 +123,14 @@ static pid_t start_worker(const arguments_t *a, char *endpoint)
     args[n++] = (char *)(a->slots ? a->slots : "auto");
     args[n++] = "--strict";
     args[n++] = "--exit-with-parent";
+    if (a->memory) {
+        args[n++] = "--memory";
+        args[n++] = (char *)a->memory;
+    }
+    if (a->recycle) {
+        args[n++] = "--recycle";
+        args[n++] = (char *)a->recycle;
+    }
     for (size_t i = 0; i < a->preload_count; i++) {
         args[n++] = "--preload";
         args[n++] = (char *)a->preloads[i];
@@ -205,6 +223,8 @@ int command_run(int argc, char **argv)
         {"slots", KEY_SLOTS, "N", 0, "Executors to start (default: one a core)", 10},
         {"preload", KEY_PRELOAD, "PRELOAD", 0,
          "A Python file, module:NAME, or a .so plugin; may be repeated", 10},
+        {"memory", KEY_MEMORY, "MIB", 0, "Kill an executor that takes more", 10},
+        {"recycle", KEY_RECYCLE, "N", 0, "Replace an executor after N items", 10},
         {"port", KEY_PORT, "PORT", 0, "Of the broker on 127.0.0.1 (default: any free one)", 10},
         {0}};
     static const struct argp_child children[] = {{&job_argp, 0, NULL, 0}, {0}};

@@ -21,6 +21,9 @@ static int batch_task(peach_job_t *job, task_t *task)
     if (wire_batch_full(&self->batch)) session_flush(self);
     if (wire_batch_full(&self->batch)) return PEACH_E_TIMEOUT;
     if (job->batch_serial != self->batch_serial || self->batch_jobs == 0) {
+        if (job->deadline_ms) /* what is left of it: no two hosts have one clock */
+            job->message.deadline_ms =
+                job->deadline_ms > self->now_ms ? job->deadline_ms - self->now_ms : 1;
         int rc = wire_batch_add(&self->batch, 1, &job->message.base);
         if (rc) return rc;
         job->batch_serial = self->batch_serial;
@@ -130,7 +133,9 @@ static uint64_t chunk_size(const peach_job_t *job)
 static uint64_t target(const peach_job_t *job)
 {
     uint64_t slots = job->session->slots ? job->session->slots : 1;
-    if (job->options.chunk) return job->session->window_tasks;
+    /* Not more than the buffer will hold of their results. */
+    if (job->buffered + job->flying * job->result_bytes >= job->options.buffer_bytes) return slots;
+    if (job->options.chunk && job->largest > 0) return job->session->window_tasks;
     return 2 + 3 * slots;
 }
 
@@ -225,16 +230,16 @@ static void feed(peach_job_t *job)
     }
 }
 
-void jobs_resubmit(peach_t *self)
+void jobs_resubmit(peach_t *self, bool resumed)
 {
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
         peach_job_t *job = (peach_job_t *)n;
         for (node_t *t = list_first(&job->tasks); t; t = list_next(&job->tasks, t)) {
             task_t *task = LIST_ITEM(t, task_t, node);
             if (ranges_empty(&task->todo)) continue;
-            if (job->cancelled)
+            if (job->cancelled && !resumed)
                 fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");
-            else if (job->options.retries == 0) /* at most once: it may have begun there */
+            else if (job->options.retries == 0 && !resumed) /* it may have begun there */
                 fail_here(task, PEACH_E_LOST, "the broker was lost while it had the item");
             else
                 batch_or_wait(job, task);
@@ -243,6 +248,62 @@ void jobs_resubmit(peach_t *self)
     session_flush(self);
 }
 
+/* ---- deadlines ---- */
+
+/* Items that were not cut yet fail as one. */
+static void fail_uncut(peach_job_t *job, const char *why)
+{
+    peach_t *self = job->session;
+    while (!job->next && job->cut < job->total) {
+        uint64_t left = job->total - job->cut;
+        uint32_t items = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
+        payload_t *payload = payload_new(NULL, 0);
+        task_t *task = payload ? task_new(job, ++self->last_number, job->cut, items, &payload,
+                                          job->options.unordered)
+                               : NULL;
+        if (!task) {
+            job->source_status = PEACH_E_MEMORY;
+            job->total = job->cut;
+            return;
+        }
+        list_append(&job->tasks, &task->node);
+        job->cut += items;
+        Peach__Failure failure = PEACH__FAILURE__INIT;
+        failure.count = items;
+        failure.status = PEACH_E_TIMEOUT;
+        failure.message = (char *)why;
+        job->failed += task_take_failure(task, &failure);
+    }
+    job->total_final = true;
+}
+
+/* The broker ends it, too, but may not be there, or be late. */
+static void expire(peach_job_t *job)
+{
+    char why[96];
+    snprintf(why, sizeof why, "the deadline of the job (%g s) has passed",
+             (double)job->options.deadline_ms / 1000);
+    job->deadline_ms = 0;
+    node_t *next;
+    for (node_t *t = list_first(&job->tasks); t; t = next) {
+        next = list_next(&job->tasks, t);
+        task_t *task = LIST_ITEM(t, task_t, node);
+        if (!ranges_empty(&task->todo)) fail_here(task, PEACH_E_TIMEOUT, why);
+    }
+    fail_uncut(job, why);
+    session_cancel(job->session, job->id);
+}
+
+void jobs_keep_time(peach_t *self)
+{
+    for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
+        peach_job_t *job = (peach_job_t *)n;
+        if (job->deadline_ms && self->now_ms >= job->deadline_ms) expire(job);
+    }
+}
+
+/* ---- feeding ---- */
+
 /* Tasks that found no room when they were to be submitted. */
 static void feed_unsent(peach_t *self)
 {
@@ -250,7 +311,10 @@ static void feed_unsent(peach_t *self)
         peach_job_t *job = (peach_job_t *)n;
         for (node_t *t = list_first(&job->tasks); t; t = list_next(&job->tasks, t)) {
             task_t *task = LIST_ITEM(t, task_t, node);
-            if (task->unsent) batch_or_wait(job, task);
+            if (task->unsent && job->cancelled)
+                fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");
+            else if (task->unsent)
+                batch_or_wait(job, task);
         }
     }
 }

@@ -43,6 +43,11 @@ static int set_message(peach_job_t *job)
     job->message.spread = job->options.spread;
     job->message.priority = job->options.priority;
     job->message.retries = (uint32_t)job->options.retries;
+    job->message.retry_errors = job->options.retry_errors;
+    job->message.item_ms = job->options.item_timeout_ms;
+    job->message.queue_ms = job->options.queue_timeout_ms;
+    job->message.weight = job->options.weight;
+    if (job->options.deadline_ms) job->deadline_ms = clock_ms() + job->options.deadline_ms;
     job->message.seeded = job->options.seeded;
     job->message.seed = job->options.seed;
     job->message.require = job->label_pointers;
@@ -60,6 +65,9 @@ static int check_options(peach_t *self, const char *function, const peach_job_op
         return session_fail(self, PEACH_E_ARGUMENT, "priority %u is over 7", options->priority);
     if (options->retries < 0 || options->retries > 1000)
         return session_fail(self, PEACH_E_ARGUMENT, "retries must be 0 to 1000");
+    if (options->weight > WIRE_MAX_WEIGHT)
+        return session_fail(self, PEACH_E_ARGUMENT, "weight %u is over %d", options->weight,
+                            WIRE_MAX_WEIGHT);
     if (options->chunk > WIRE_MAX_ITEMS)
         return session_fail(self, PEACH_E_ARGUMENT, "chunk %u is over %d", options->chunk,
                             (int)WIRE_MAX_ITEMS);
@@ -185,12 +193,14 @@ static void take_result(peach_t *self, wire_message_t *message, const Peach__Res
     for (size_t i = 0; i < result->n_failures; i++)
         job->failed += task_take_failure(task, result->failures[i]);
     job->buffered += task->bytes - before;
+    task->result_bytes += task->bytes - before;
     if (job->options.unordered && task_readable(task)) {
         list_remove(&task->node); /* what can be read is in front */
         list_prepend(&job->tasks, &task->node);
     }
     if (ranges_empty(&task->todo)) {
         learn(job, task, result->elapsed_us);
+        job->result_bytes = (job->result_bytes * 3 + task->result_bytes) / 4;
         job_forget_task(job, task);
     }
 }
@@ -272,7 +282,7 @@ int peach_job_next(peach_job_t *job, peach_result_t *result, int timeout_ms)
                                 peach_status_text(job->source_status));
         }
         tell_progress(job, false);
-        int left = session_left(deadline, self->now_ms = session_clock_ms());
+        int left = session_left(deadline, self->now_ms = clock_ms());
         int rc = session_turn(self, left);
         if (rc) return rc;
         if (left == 0 && !readable(job) && !all_ended(job))
@@ -286,7 +296,7 @@ int peach_job_wait(peach_job_t *job, int timeout_ms)
     uint64_t deadline = session_deadline(timeout_ms);
     job->keep_all = true;
     while (!all_ended(job)) {
-        int left = session_left(deadline, session_clock_ms());
+        int left = session_left(deadline, clock_ms());
         int rc = session_turn(job->session, left);
         tell_progress(job, false);
         if (rc) return rc;
@@ -304,14 +314,7 @@ int peach_job_cancel(peach_job_t *job)
     if (job->cancelled) return 0;
     job->cancelled = true;
     job->total_final = true;
-    if (!self->welcomed) return 0; /* it is not submitted again */
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Cancel cancel = PEACH__CANCEL__INIT;
-    cancel.jobs = &job->id;
-    cancel.n_jobs = 1;
-    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL;
-    envelope.cancel = &cancel;
-    return session_send(self, &envelope, NULL);
+    return session_cancel(self, job->id);
 }
 
 int peach_call(peach_t *self, const char *function, peach_value_t **args_p, int timeout_ms,

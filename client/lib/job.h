@@ -36,6 +36,8 @@ struct peach_job {
     uint32_t largest;      /* the largest chunk that came back */
     uint64_t batch_serial; /* the batch that has our job under batch_index */
     uint32_t batch_index;
+    uint64_t deadline_ms;  /* by the monotonic clock; 0: none */
+    uint64_t result_bytes; /* of a task: running mean */
     uint64_t told_ms, told_ended;
 };
 

@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "session.h"
 
+#include "outbox.h"
 #include "version.h"
 
 #include <errno.h>
@@ -10,21 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { HELLO_MS = 500, BEAT_MS = 1000, SILENCE_MS = 5000, DEFAULT_PATIENCE_MS = 30000 };
-
-uint64_t session_clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
+enum { HELLO_MS = 500, DEFAULT_PATIENCE_MS = 30000, CHANGE_MS = 1000 };
+enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
+enum { ACKNOWLEDGE_BYTES = 1 << 20, ACKNOWLEDGE_MS = 100 };
 
 uint64_t session_deadline(int timeout_ms)
 {
-    return timeout_ms < 0 ? UINT64_MAX : session_clock_ms() + (uint64_t)timeout_ms;
+    return timeout_ms < 0 ? UINT64_MAX : clock_ms() + (uint64_t)timeout_ms;
 }
 
 int session_left(uint64_t deadline, uint64_t now_ms)
@@ -61,7 +56,8 @@ static void close_socket(peach_t *self)
 
 static int open_socket(peach_t *self)
 {
-    const int immediate = 1, linger = 200, beat_ms = BEAT_MS, patience_ms = SILENCE_MS;
+    const int immediate = 1, linger = 200, beat_ms = DEFAULT_BEAT_MS;
+    const int patience_ms = DEFAULT_SESSION_MS / 2;
     const int soon_ms = 50, late_ms = 1000, queue = 1000;
     const char *endpoint = self->endpoints.text[self->endpoint];
     const int ipv6 = strchr(endpoint, '[') != NULL;
@@ -88,7 +84,7 @@ static int open_socket(peach_t *self)
     zmq_setsockopt(self->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
     self->welcomed = false;
     self->hello_ms = 0;
-    self->opened_ms = self->now_ms = session_clock_ms();
+    self->opened_ms = self->now_ms = clock_ms();
     if (zmq_connect(self->socket, endpoint) != 0)
         return session_fail(self, PEACH_E_ARGUMENT, "cannot connect to '%s': %s", endpoint,
                             zmq_strerror(errno));
@@ -107,6 +103,10 @@ static void say_hello(peach_t *self)
     hello.host = host;
     hello.pid = (uint32_t)getpid();
     hello.software = "libpeach " PEACH_VERSION;
+    if (self->known) {
+        hello.broker = (ProtobufCBinaryData){sizeof self->broker, self->broker};
+        hello.received = self->received;
+    }
     envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
     envelope.hello = &hello;
     if (wire_send(self->socket, NULL, &envelope, NULL) == 0) self->hello_ms = self->now_ms;
@@ -145,11 +145,40 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     if (welcome->version != WIRE_VERSION || !welcome->credit) return;
     self->max_payload_bytes = welcome->max_payload_bytes;
     take_credit(self, welcome->credit);
+    bool resumed = welcome->resumed && self->known &&
+                   memcmp(self->broker, welcome->broker.data, sizeof self->broker) == 0;
+    memcpy(self->broker, welcome->broker.data, sizeof self->broker);
     self->welcomed = self->known = true;
+    self->welcomes++;
+    if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
+    if (welcome->session_ms > 0) self->session_ms = welcome->session_ms;
     wire_batch_clear(&self->batch);
     self->batch_serial++;
     self->batch_jobs = 0;
-    jobs_resubmit(self);
+    if (!resumed) {
+        self->received = self->told_received = self->catch_up = 0;
+        self->cancel_count = 0;
+        jobs_resubmit(self, false);
+    } else if ((self->catch_up = welcome->sent) == self->received) {
+        jobs_resubmit(self, true);
+    }
+}
+
+/* Results come in order and once; after a Welcome that goes on with the session those
+   that were lost come again first, and then what they leave unfinished is submitted. */
+static void on_results(peach_t *self, wire_message_t *message)
+{
+    uint64_t serial = wire_envelope(message)->results->serial;
+    switch (inbox_judge(&self->received, serial)) {
+    case INBOX_TAKE: jobs_results(self, message); break;
+    case INBOX_DUPLICATE: return;
+    case INBOX_GAP:
+        self->welcomed = false;
+        self->hello_ms = 0;
+        return;
+    }
+    self->unacknowledged_bytes += wire_message_bytes(message);
+    if (serial > 0 && serial == self->catch_up) jobs_resubmit(self, true);
 }
 
 static void say_goodbye(peach_t *self)
@@ -203,7 +232,7 @@ static void on_message(peach_t *self, wire_message_t **message_p)
     const Peach__Envelope *e = wire_envelope(*message_p);
     switch (e->body_case) {
     case PEACH__ENVELOPE__BODY_WELCOME: on_welcome(self, e->welcome); break;
-    case PEACH__ENVELOPE__BODY_RESULTS: jobs_results(self, *message_p); break;
+    case PEACH__ENVELOPE__BODY_RESULTS: on_results(self, *message_p); break;
     case PEACH__ENVELOPE__BODY_CREDIT: take_credit(self, e->credit); break;
     case PEACH__ENVELOPE__BODY_ERROR: on_error(self, e->error); break;
     case PEACH__ENVELOPE__BODY_GOODBYE:
@@ -227,7 +256,7 @@ static int receive(peach_t *self)
         int rc = wire_receive(self->socket, NULL, &message, &why);
         if (rc == PEACH_E_TIMEOUT) return 0;
         if (rc == PEACH_E_SYSTEM) return session_fail(self, rc, "%s", zmq_strerror(errno));
-        self->heard_ms = self->now_ms;
+        self->heard_ms = self->clock.awake_ms;
         if (rc) continue; /* not for us to judge: what is missing is asked for again */
         on_message(self, &message);
         wire_message_destroy(&message);
@@ -235,8 +264,8 @@ static int receive(peach_t *self)
     return 0;
 }
 
-/* After a lost connection: another broker if there is one, otherwise this one again,
-   which ZeroMQ reconnects to. */
+/* After a lost connection ZeroMQ reconnects, and the session goes on if the broker is
+   there; if it is not, another one is tried soon. */
 static void watch_connection(peach_t *self)
 {
     bool lost = false;
@@ -250,28 +279,65 @@ static void watch_connection(peach_t *self)
     if (!lost) return;
     self->welcomed = false;
     self->hello_ms = 0;
-    if (self->endpoints.count > 1) move_on(self);
+    self->opened_ms = self->now_ms;
 }
 
 /* ---- turns ---- */
+
+/* It acknowledges results, too: the broker forgets them then. */
+static void say_heartbeat(peach_t *self)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
+    heartbeat.received = self->received;
+    envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;
+    envelope.heartbeat = &heartbeat;
+    self->beat_ms = self->now_ms;
+    if (wire_send(self->socket, NULL, &envelope, NULL) != 0) return;
+    self->told_received = self->received;
+    self->unacknowledged_bytes = 0;
+}
+
+/* Behind what was submitted before them. */
+static void send_cancels(peach_t *self)
+{
+    if (self->cancel_count == 0 || !self->welcomed || self->catch_up > self->received) return;
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Cancel cancel = PEACH__CANCEL__INIT;
+    size_t count = self->cancel_count < WIRE_MAX_NAMES ? self->cancel_count : WIRE_MAX_NAMES;
+    cancel.jobs = self->cancels + self->cancel_count - count;
+    cancel.n_jobs = count;
+    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL;
+    envelope.cancel = &cancel;
+    session_flush(self);
+    if (self->batch.elements == 0 && wire_send(self->socket, NULL, &envelope, NULL) == 0)
+        self->cancel_count -= count;
+}
+
+int session_cancel(peach_t *self, uint64_t job)
+{
+    uint64_t *grown = realloc(self->cancels, (self->cancel_count + 1) * sizeof *grown);
+    if (!grown) return session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+    self->cancels = grown;
+    self->cancels[self->cancel_count++] = job;
+    send_cancels(self);
+    return 0;
+}
 
 static void keep_time(peach_t *self)
 {
     if (!self->welcomed) {
         if (self->hello_ms == 0 || self->now_ms - self->hello_ms >= HELLO_MS) say_hello(self);
-        if (self->endpoints.count > 1 && self->now_ms - self->opened_ms > 1000) move_on(self);
+        if (self->endpoints.count > 1 && self->now_ms - self->opened_ms > CHANGE_MS) move_on(self);
         return;
     }
-    if (self->now_ms - self->heard_ms > SILENCE_MS && self->now_ms - self->opened_ms > SILENCE_MS) {
+    uint64_t silence = self->session_ms / 2, beat = self->now_ms - self->beat_ms;
+    bool results = self->received != self->told_received;
+    if (self->clock.awake_ms - self->heard_ms > silence && self->now_ms - self->opened_ms > silence)
         move_on(self); /* half-open, or the broker hangs */
-    } else if (self->now_ms - self->beat_ms >= BEAT_MS) {
-        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-        Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
-        envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;
-        envelope.heartbeat = &heartbeat;
-        self->beat_ms = self->now_ms;
-        wire_send(self->socket, NULL, &envelope, NULL);
-    }
+    else if (beat >= self->heartbeat_ms || (results && beat >= ACKNOWLEDGE_MS) ||
+             self->unacknowledged_bytes >= ACKNOWLEDGE_BYTES)
+        say_heartbeat(self);
 }
 
 int session_turn(peach_t *self, int timeout_ms)
@@ -282,15 +348,18 @@ int session_turn(peach_t *self, int timeout_ms)
     zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0}, {self->monitor, 0, ZMQ_POLLIN, 0}};
     if (zmq_poll(items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
-    self->now_ms = session_clock_ms();
+    self->now_ms = clock_ms();
+    awake_at(&self->clock, self->now_ms);
     int rc = receive(self);
     if (rc) return rc;
     if (items[1].revents) watch_connection(self);
     if (self->refused) return self->refused;
     keep_time(self);
+    jobs_keep_time(self);
     jobs_feed(self);
     session_flush(self);
-    if (self->now_ms - self->heard_ms > (uint64_t)self->patience_ms)
+    send_cancels(self);
+    if (self->clock.awake_ms - self->heard_ms > (uint64_t)self->patience_ms)
         return session_fail(self, PEACH_E_NO_BROKER, "no broker at %s for %d s",
                             self->endpoints.text[self->endpoint], self->patience_ms / 1000);
     return 0;
@@ -300,9 +369,15 @@ int session_ask(peach_t *self, const Peach__Envelope *envelope, const wire_frame
                 int timeout_ms)
 {
     uint64_t deadline = session_deadline(timeout_ms);
-    int rc = self->welcomed ? session_send(self, envelope, frames) : PEACH_E_NO_BROKER;
+    uint64_t asked = 0;
+    int rc = 0;
     while (rc == 0 && !self->request.answer) {
-        int left = session_left(deadline, session_clock_ms());
+        if (self->welcomed && asked != self->welcomes) {
+            asked = self->welcomes; /* a broker that was lost has lost the question */
+            rc = session_send(self, envelope, frames);
+            if (rc) break;
+        }
+        int left = session_left(deadline, clock_ms());
         if (left == 0)
             rc = session_fail(self, PEACH_E_TIMEOUT, "no answer within %d ms", timeout_ms);
         else
@@ -362,7 +437,10 @@ peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *err
     if (!self) return NULL;
     list_init(&self->jobs);
     self->patience_ms = DEFAULT_PATIENCE_MS;
-    self->heard_ms = session_clock_ms();
+    self->now_ms = clock_ms();
+    self->heard_ms = awake_at(&self->clock, self->now_ms);
+    self->heartbeat_ms = DEFAULT_BEAT_MS;
+    self->session_ms = DEFAULT_SESSION_MS;
     self->slots = 1;
     table_seed_t seed;
     randombytes_buf(&seed, sizeof seed);
@@ -394,6 +472,7 @@ void peach_close(peach_t **self_p)
     if (self->welcomed) say_goodbye(self);
     wire_batch_free(&self->batch);
     wire_message_destroy(&self->request.answer);
+    free(self->cancels);
     table_destroy(&self->tasks);
     close_socket(self);
     if (self->context) zmq_ctx_term(self->context);

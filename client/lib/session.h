@@ -7,6 +7,7 @@
 #ifndef PEACH_SESSION_H
 #define PEACH_SESSION_H
 
+#include "awake.h"
 #include "endpoint.h"
 #include "list.h"
 #include "ranges.h"
@@ -28,9 +29,20 @@ struct peach {
     void *context, *socket, *monitor; /* monitor: tells when the connection is lost */
     uint64_t last_monitor;
     uint8_t session[WIRE_SESSION_BYTES];
-    bool welcomed, known;                         /* known: it was welcomed once */
-    uint64_t now_ms, hello_ms, beat_ms, heard_ms; /* heard_ms: from a broker, of anything */
-    uint64_t opened_ms;                           /* when the socket was opened */
+    bool welcomed, known;               /* known: it was welcomed once */
+    uint8_t broker[WIRE_SESSION_BYTES]; /* whose session it is, if known */
+    uint64_t welcomes;                  /* counts them: a question is asked again after each */
+    uint64_t received;                  /* serial of the last Results that came, */
+    uint64_t catch_up;                  /* of the last one that comes again after a Welcome, */
+    uint64_t told_received;             /* and of the last one that the broker was told of */
+    uint64_t unacknowledged_bytes;
+    uint64_t now_ms, hello_ms, beat_ms;
+    awake_t clock;
+    uint64_t heard_ms; /* from a broker, of anything; by that clock */
+    uint64_t heartbeat_ms, session_ms;
+    uint64_t *cancels; /* jobs whose cancellation is still to be sent */
+    size_t cancel_count;
+    uint64_t opened_ms; /* when the socket was opened */
     int patience_ms;
     uint64_t max_payload_bytes;
     uint32_t window_tasks, slots;
@@ -68,7 +80,8 @@ void session_flush(peach_t *self);
 int session_ask(peach_t *self, const Peach__Envelope *envelope, const wire_frames_t *frames,
                 int timeout_ms);
 
-uint64_t session_clock_ms(void);
+/* Tells the broker, now or when it can be told, that a job is cancelled. */
+int session_cancel(peach_t *self, uint64_t job);
 
 /* A point in time to wait for, from a timeout; and what is left of it for a turn. */
 uint64_t session_deadline(int timeout_ms);
@@ -83,7 +96,11 @@ void jobs_results(peach_t *self, wire_message_t *message);
 /* Cuts and submits as much as credit and buffers allow. */
 void jobs_feed(peach_t *self);
 
-/* A new session with a broker: what is unfinished is submitted again. */
-void jobs_resubmit(peach_t *self);
+/* What is unfinished is submitted again: to a broker that lost the session, or that may
+   have missed some of it (resumed; it ignores what it has). */
+void jobs_resubmit(peach_t *self, bool resumed);
+
+/* Ends jobs whose deadline has passed. */
+void jobs_keep_time(peach_t *self);
 
 #endif

@@ -144,7 +144,15 @@ uint32_t task_take_failure(task_t *self, const Peach__Failure *failure)
     uint32_t count = failure->count ? failure->count : 1, ended = 0;
     told_t *told = told_new(failure);
     if (!told) return 0;
-    /* A failure may cover items that ended before: of those left, each range. */
+    if (failure->item < self->items && count <= self->items - failure->item &&
+        ranges_remove(&self->todo, failure->item, count)) {
+        piece_t piece = {
+            .first = failure->item, .count = count, .told = told, .bytes = sizeof piece};
+        if (insert(self, &piece)) ended = count;
+        release_if_ended(self);
+        return ended;
+    }
+    /* Some of them ended before: of those left, each range. */
     for (uint32_t i = failure->item; i < failure->item + count && i < self->items; i++) {
         if (!ranges_remove(&self->todo, i, 1)) continue;
         piece_t *last = self->piece_count ? &self->pieces[self->piece_count - 1] : NULL;

@@ -36,11 +36,12 @@ typedef struct {
     ranges_t todo;   /* items that have not ended */
     piece_t *pieces; /* sorted by first */
     size_t piece_count, piece_capacity;
-    bool unordered;    /* the reader takes pieces as they come */
-    bool unsent;       /* it waits for room in a batch */
-    size_t bytes;      /* of all pieces that are kept */
-    uint32_t given;    /* items that the reader has */
-    size_t next_piece; /* where the reader is: this piece, so many items into it */
+    bool unordered;      /* the reader takes pieces as they come */
+    bool unsent;         /* it waits for room in a batch */
+    size_t bytes;        /* of all pieces that are kept */
+    size_t result_bytes; /* of all that came */
+    uint32_t given;      /* items that the reader has */
+    size_t next_piece;   /* where the reader is: this piece, so many items into it */
     uint32_t read_in_piece;
 } task_t;
 

@@ -21,12 +21,13 @@ typedef struct {
 
 static const shared_t *page;
 
-/* Interrupts the task that is to be cancelled and no other. */
+/* Interrupts what is to be interrupted and nothing else. */
 static void on_sigint(int signal)
 {
     (void)signal;
-    uint64_t cancel = atomic_load(&page->cancel);
-    if (cancel != 0 && cancel == shared_claimed(page)) PyErr_SetInterrupt();
+    uint64_t claimed = shared_claimed(page);
+    if (claimed > 0 && shared_stops(page, (uint32_t)claimed - 1, atomic_load(&page->item)))
+        PyErr_SetInterrupt();
 }
 
 /* Moves the pending Python exception into failure. */
@@ -107,7 +108,7 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
     peach_value_t *value = object ? python_to_value(object) : NULL;
     Py_XDECREF(object);
     if (!value) take_error(self, failure, PEACH_E_RAISED);
-    if (call_cancelled(page, call->task)) {
+    if (call_stopped(page, call)) {
         /* An interrupt that came too late must not hit the next item. */
         PyErr_CheckSignals();
         PyErr_Clear();

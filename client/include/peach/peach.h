@@ -116,6 +116,13 @@ typedef struct {
     uint32_t chunk;             /* items a task; 0: chosen by their time */
     uint32_t priority;          /* among this client's jobs: 0 to 7, 7 goes first */
     int retries;                /* of an item whose executor or worker was lost; 0: at most once */
+    bool retry_errors;          /* of an item that raised, too */
+    unsigned item_timeout_ms;   /* how long an item may run: then it is interrupted, and its */
+                                /* executor killed if it does not stop; 0: no limit */
+    unsigned queue_timeout_ms;  /* how long a task may wait for a worker; 0: for ever */
+    uint64_t deadline_ms;       /* from now: items unfinished then fail; 0: none. All three */
+                                /* end items with PEACH_E_TIMEOUT, and are not retried */
+    unsigned weight;            /* share of the fleet against other clients, 1 to 1000; 0: 1 */
     bool seeded;                /* give each item a random state of its own, the same for the */
     uint64_t seed;              /* same seed whatever runs it */
     const char *const *require; /* labels a worker must have, KEY=VALUE, lent for the call */

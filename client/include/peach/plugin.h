@@ -55,7 +55,7 @@ PEACH_EXPORT peach_value_t *peach_call_fail(peach_call_t *call, const char *form
 #endif
     ;
 
-/* Whether the client does not want the item any more: return soon. */
+/* Whether the client does not want the item any more, or its time is over: return soon. */
 PEACH_EXPORT bool peach_call_cancelled(const peach_call_t *call);
 
 /* The number of the item in its job, from 0. */

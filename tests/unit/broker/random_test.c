@@ -50,7 +50,8 @@ static void world_report(world_t *world, int w)
     uint32_t first = dice(world, ITEMS_EACH), count = 1 + dice(world, ITEMS_EACH);
     switch (dice(world, 4)) {
     case 0:
-        if (sched_items_done(t->sched, world->workers[w], o->lease, first, count, &client, &number))
+        if (sched_items_done(t->sched, world->workers[w], o->lease, first, count, 0, &client,
+                             &number))
             end_items(world, (intptr_t)client, number, first, count);
         break;
     case 1: sched_item_lost(t->sched, world->workers[w], o->lease, first, &attempt); break;
@@ -108,7 +109,7 @@ static void world_drain(world_t *world)
         void *client;
         uint64_t number;
         for (uint32_t item = 0; item < ITEMS_EACH; item++)
-            if (sched_items_done(t->sched, last, t->orders[i].lease, item, 1, &client, &number))
+            if (sched_items_done(t->sched, last, t->orders[i].lease, item, 1, 0, &client, &number))
                 end_items(world, (intptr_t)client, number, item, 1);
         assert_true(sched_lease_end(t->sched, last, t->orders[i].lease, 1000));
     }
@@ -125,7 +126,7 @@ static void random_world(uint64_t seed)
     t->sched = sched_new(&config, &world_ops, world);
     sched_tick(t->sched, 1000);
     for (int c = 0; c < CLIENTS; c++)
-        world->clients[c] = sched_client_add(t->sched, (void *)(intptr_t)(c + 1), 1);
+        world->clients[c] = sched_client_add(t->sched, (void *)(intptr_t)(c + 1));
     uint64_t next[CLIENTS] = {0};
     for (uint64_t step = 0; step < 1500 && t->order_count < MAX_ORDERS - 600; step++) {
         int c = (int)dice(world, CLIENTS);

@@ -21,13 +21,14 @@ typedef struct {
     int worker; /* its user pointer is its number */
     char job;
     uint32_t first, count; /* the first range of todo */
+    bool careful;
 } seen_t;
 
 typedef struct {
     sched_t *sched;
     seen_t orders[MAX_ORDERS];
     size_t order_count;
-    size_t cancelled, drained, released, jobs_released;
+    size_t cancelled, given_back, drained, released, jobs_released;
     int fail_status;
     uint64_t failed_items;
     char fail_message[512];
@@ -44,7 +45,8 @@ static void on_assign(void *shell, void *worker, const sched_order_t *order)
                                            (int)(intptr_t)worker,
                                            order->job ? *(char *)order->job : '?',
                                            order->todo[0].first,
-                                           order->todo[0].count};
+                                           order->todo[0].count,
+                                           order->careful};
 }
 
 static void on_cancel(void *shell, void *worker, uint64_t lease)
@@ -83,7 +85,13 @@ static void on_release_job(void *shell, void *job)
     ((shell_t *)shell)->jobs_released++;
 }
 
-static const sched_ops_t ops = {on_assign,  on_cancel,  on_fail,
+static void on_give_back(void *shell, void *worker, uint64_t lease)
+{
+    (void)worker, (void)lease;
+    ((shell_t *)shell)->given_back++;
+}
+
+static const sched_ops_t ops = {on_assign,  on_cancel,  on_give_back,  on_fail,
                                 on_drained, on_release, on_release_job};
 
 static inline shell_t *shell_new(const sched_config_t *config)
@@ -126,6 +134,14 @@ static inline void job(shell_t *t, sched_client_t *client, uint64_t id, const ch
     if (!*user) *user = &job_names[id % 26];
 }
 
+static inline void heavy_job(shell_t *t, sched_client_t *client, uint64_t id, uint32_t weight)
+{
+    sched_job_spec_t spec = {.id = id, .function = "f", .retries = 2, .weight = weight};
+    void **user;
+    assert_int_equal(sched_job(t->sched, client, &spec, &user), 0);
+    *user = &job_names[id % 26];
+}
+
 static inline int submit(shell_t *t, sched_client_t *client, uint64_t id, uint64_t number,
                          uint32_t items)
 {
@@ -138,7 +154,7 @@ static inline void finish(shell_t *t, sched_worker_t *w, size_t order, uint64_t 
     void *client;
     uint64_t number;
     const seen_t *o = &t->orders[order];
-    assert_true(sched_items_done(t->sched, w, o->lease, o->first, o->count, &client, &number));
+    assert_true(sched_items_done(t->sched, w, o->lease, o->first, o->count, 0, &client, &number));
     assert_true(sched_lease_end(t->sched, w, o->lease, elapsed_ns));
 }
 

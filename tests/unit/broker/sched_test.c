@@ -11,7 +11,7 @@ static void a_task_goes_to_a_worker_that_has_its_function(void **state)
     shell_t *t = shell_new(NULL);
     add_worker(t, 1, 1, "g");
     add_worker(t, 2, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     assert_int_equal(submit(t, c, 0, 1, 5), 0);
     assert_int_equal(t->order_count, 1);
@@ -30,7 +30,7 @@ static void labels_that_a_job_requires_are_honoured(void **state)
     sched_worker_spec_t spec = {
         .slots = 1, .window = 8, .host = "h", .functions = functions, .function_count = 1};
     sched_worker_add(t->sched, &spec, (void *)1);
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     sched_job_spec_t j = {.id = 0, .function = "f", .require = &gpu, .require_count = 1};
     void **user;
     sched_job(t->sched, c, &j, &user);
@@ -49,7 +49,7 @@ static void a_function_that_nobody_has_fails_with_its_name(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     add_worker(t, 1, 1, "g");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "nobody_has_it", 0, 2);
     submit(t, c, 0, 1, 3);
     for (uint64_t now = 1000; now <= 1900; now += 100) sched_tick(t->sched, now);
@@ -67,7 +67,7 @@ static void a_function_that_is_being_loaded_is_waited_for(void **state)
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, NULL);
     sched_worker_loading(t->sched, w, true);
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     submit(t, c, 0, 1, 1);
     for (uint64_t now = 1000; now < 10000; now += 100) sched_tick(t->sched, now);
@@ -84,7 +84,7 @@ static void a_fleet_without_workers_is_waited_for(void **state)
 {
     (void)state;
     shell_t *t = shell_new(NULL);
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     submit(t, c, 0, 1, 1);
     for (uint64_t now = 1000; now < 100000; now += 100) sched_tick(t->sched, now);
@@ -99,7 +99,7 @@ static void tasks_are_spread_over_free_workers(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     for (int i = 0; i < 4; i++) add_worker(t, i, 2, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 20; i++) submit(t, c, 0, i, 1);
     int each[4] = {0};
@@ -113,7 +113,7 @@ static void short_tasks_are_sent_ahead_and_long_ones_are_not(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 100; i++) submit(t, c, 0, i, 1);
     assert_int_equal(t->order_count, 1);
@@ -144,11 +144,11 @@ static void clients_share_by_weight_and_none_waits_for_another(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *big = sched_client_add(t->sched, t, 1);
+    sched_client_t *big = sched_client_add(t->sched, t);
     job(t, big, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 1000; i++) submit(t, big, 0, i, 1);
-    sched_client_t *small = sched_client_add(t->sched, t, 3);
-    job(t, small, 1, "f", 0, 2);
+    sched_client_t *small = sched_client_add(t->sched, t);
+    heavy_job(t, small, 1, 3);
     for (uint64_t i = 0; i < 30; i++) submit(t, small, 1, i, 1);
     for (size_t i = 0; i < 44; i++) finish(t, w, i, 50000000);
     int of_small = 0;
@@ -162,7 +162,7 @@ static void higher_priority_goes_first(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     job(t, c, 1, "f", 7, 2);
     for (uint64_t i = 0; i < 3; i++) submit(t, c, 0, i, 1);
@@ -179,14 +179,14 @@ static void the_item_that_kills_is_charged_and_its_mates_are_not(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w[2] = {add_worker(t, 0, 1, "f"), add_worker(t, 1, 1, "f")};
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 1);
     submit(t, c, 0, 1, 10);
     void *client;
     uint64_t number;
     sched_attempt_t attempt = {"h", 7, "signal 9"};
     seen_t o = t->orders[0];
-    assert_true(sched_items_done(t->sched, w[o.worker], o.lease, 0, 3, &client, &number));
+    assert_true(sched_items_done(t->sched, w[o.worker], o.lease, 0, 3, 0, &client, &number));
     assert_true(sched_item_lost(t->sched, w[o.worker], o.lease, 3, &attempt));
     assert_true(sched_lease_end(t->sched, w[o.worker], o.lease, 0));
     assert_null(sched_verify(t->sched));
@@ -216,7 +216,7 @@ static void a_lost_item_waits_for_another_worker_but_not_for_ever(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w[2] = {add_worker(t, 0, 2, "f"), add_worker(t, 1, 1, "f")};
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 3; i++) submit(t, c, 0, i, 1);
     size_t lost = 0;
@@ -238,7 +238,7 @@ static void a_lost_worker_loses_no_task(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w1 = add_worker(t, 1, 2, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 4; i++) submit(t, c, 0, i, 1);
     sched_worker_remove(t->sched, w1, "power");
@@ -255,13 +255,13 @@ static void at_most_once_is_at_most_once(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 0);
     submit(t, c, 0, 1, 4);
     submit(t, c, 0, 2, 4);
     void *client;
     uint64_t number;
-    sched_items_done(t->sched, w, t->orders[0].lease, 0, 1, &client, &number);
+    sched_items_done(t->sched, w, t->orders[0].lease, 0, 1, 0, &client, &number);
     sched_worker_remove(t->sched, w, "power");
     assert_int_equal(t->fail_status, PEACH_E_LOST);
     assert_int_equal(t->failed_items, 3); /* what may have started; task 2 had not */
@@ -282,20 +282,20 @@ static void reports_on_foreign_leases_change_nothing(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w1 = add_worker(t, 1, 1, "f"), *w2 = add_worker(t, 2, 1, "g");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     submit(t, c, 0, 1, 4);
     void *client;
     uint64_t number, lease = t->orders[0].lease;
     sched_attempt_t attempt = {"h", 7, "signal 9"};
-    assert_false(sched_items_done(t->sched, w2, lease, 0, 1, &client, &number));
-    assert_false(sched_items_done(t->sched, w1, lease + 1, 0, 1, &client, &number));
-    assert_false(sched_items_done(t->sched, w1, lease, 2, 3, &client, &number)); /* too many */
+    assert_false(sched_items_done(t->sched, w2, lease, 0, 1, 0, &client, &number));
+    assert_false(sched_items_done(t->sched, w1, lease + 1, 0, 1, 0, &client, &number));
+    assert_false(sched_items_done(t->sched, w1, lease, 2, 3, 0, &client, &number)); /* too many */
     assert_false(sched_item_lost(t->sched, w2, lease, 0, &attempt));
     assert_false(sched_item_lost(t->sched, w1, lease, 4, &attempt));
     assert_false(sched_lease_end(t->sched, w2, lease, 0));
-    assert_true(sched_items_done(t->sched, w1, lease, 1, 2, &client, &number));
-    assert_false(sched_items_done(t->sched, w1, lease, 1, 2, &client, &number)); /* twice */
+    assert_true(sched_items_done(t->sched, w1, lease, 1, 2, 0, &client, &number));
+    assert_false(sched_items_done(t->sched, w1, lease, 1, 2, 0, &client, &number)); /* twice */
     assert_null(sched_verify(t->sched));
     shell_destroy(&t);
 }
@@ -305,7 +305,7 @@ static void a_task_outside_the_window_is_refused_and_a_duplicate_ignored(void **
     (void)state;
     sched_config_t config = {.window_tasks = 3};
     shell_t *t = shell_new(&config);
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 3; i++) assert_int_equal(submit(t, c, 0, i, 1), 0);
     assert_int_equal(submit(t, c, 0, 1, 1), 0);
@@ -322,7 +322,7 @@ static void a_cancelled_job_ends_its_queued_items_and_stops_the_others(void **st
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 5; i++) submit(t, c, 0, i, 2);
     sched_cancel(t->sched, c, 0);
@@ -341,7 +341,7 @@ static void a_client_that_leaves_frees_the_fleet(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1), *d = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t), *d = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 5; i++) submit(t, c, 0, i, 2);
     job(t, d, 1, "f", 0, 2);
@@ -361,7 +361,7 @@ static void a_draining_worker_gets_nothing_new_and_is_told_when_it_may_go(void *
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     submit(t, c, 0, 1, 1);
     submit(t, c, 0, 2, 1);
@@ -378,7 +378,7 @@ static void a_worker_that_comes_back_keeps_what_it_holds(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 3, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     for (uint64_t i = 0; i < 3; i++) submit(t, c, 0, i, 1);
     sched_worker_connected(t->sched, w, false);
@@ -398,7 +398,7 @@ static void a_client_that_does_not_read_gets_nothing_run(void **state)
     (void)state;
     shell_t *t = shell_new(NULL);
     sched_worker_t *w = add_worker(t, 1, 1, "f");
-    sched_client_t *c = sched_client_add(t->sched, t, 1);
+    sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     submit(t, c, 0, 0, 1);
     submit(t, c, 0, 1, 1);
