@@ -107,17 +107,21 @@ static void on_acknowledgement(broker_t *b, peer_t *client, const Peach__Heartbe
         refuse(b, client, "it acknowledges what was not sent");
 }
 
+/* Whether the message is to be taken. After one that is missing the peer says Hello
+   again, and sends what is missing. */
+static bool is_next(broker_t *b, peer_t *peer, uint64_t serial)
+{
+    inbox_verdict_t verdict = inbox_judge(&peer->received, serial);
+    if (verdict == INBOX_GAP)
+        shell_error(b, peer, PEACH_E_NO_SESSION, "a message is missing: say Hello again");
+    return verdict == INBOX_TAKE;
+}
+
 static void on_results(broker_t *b, peer_t *worker, wire_message_t *message)
 {
-    switch (inbox_judge(&worker->received, wire_envelope(message)->results->serial)) {
-    case INBOX_TAKE:
-        worker->unacknowledged_bytes += wire_message_bytes(message);
-        work_results(b, worker, message);
-        break;
-    case INBOX_DUPLICATE: break;
-    case INBOX_GAP: /* it says Hello again and sends what is missing */
-        shell_error(b, worker, PEACH_E_NO_SESSION, "results are missing: say Hello again");
-    }
+    if (!is_next(b, worker, wire_envelope(message)->results->serial)) return;
+    worker->unacknowledged_bytes += wire_message_bytes(message);
+    work_results(b, worker, message);
     if (worker->unacknowledged_bytes > ACKNOWLEDGE_BYTES) session_acknowledge(b, worker);
 }
 
@@ -125,7 +129,9 @@ static void on_client(broker_t *b, peer_t *peer, wire_message_t *message)
 {
     const Peach__Envelope *e = wire_envelope(message);
     switch (e->body_case) {
-    case PEACH__ENVELOPE__BODY_SUBMIT: work_submit(b, peer, message); break;
+    case PEACH__ENVELOPE__BODY_SUBMIT:
+        if (is_next(b, peer, e->submit->serial)) work_submit(b, peer, message);
+        break;
     case PEACH__ENVELOPE__BODY_CANCEL: work_cancel(b, peer, e->cancel); break;
     case PEACH__ENVELOPE__BODY_PRELOAD: library_preload(b, peer, message); break;
     case PEACH__ENVELOPE__BODY_STATUS_REQUEST:
@@ -149,7 +155,7 @@ static void on_worker(broker_t *b, peer_t *peer, wire_message_t *message)
     case PEACH__ENVELOPE__BODY_REGISTRATION: library_register(b, peer, e->registration); break;
     case PEACH__ENVELOPE__BODY_DRAIN: sched_worker_drain(b->sched, peer->worker); break;
     case PEACH__ENVELOPE__BODY_HEARTBEAT: break;
-    case PEACH__ENVELOPE__BODY_GOODBYE: session_end(b, peer, "the worker left"); break;
+    case PEACH__ENVELOPE__BODY_GOODBYE: session_leave(b, peer); break;
     default: refuse(b, peer, "a worker may not send this message");
     }
 }
@@ -393,7 +399,6 @@ broker_t *broker_new(const broker_options_t *options, char *error, size_t error_
     list_init(&b->preloads);
     list_init(&b->waiters);
     sched_config_t config = {0};
-    randombytes_buf(b->id, sizeof b->id);
     randombytes_buf(&config.seed, sizeof config.seed);
     randombytes_buf(&config.first_lease, sizeof config.first_lease);
     b->started_ms = b->now_ms = awake_ms(&b->clock);

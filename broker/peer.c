@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "peer.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ peer_t *peer_new(const Peach__Hello *hello)
     peer_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;
     memcpy(self->session, hello->session.data, sizeof self->session);
+    randombytes_buf(self->token, sizeof self->token);
     self->role = hello->role;
     self->pid = hello->pid;
     self->host = strdup(hello->host);

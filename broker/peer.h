@@ -24,16 +24,18 @@ typedef struct {
 } shell_job_t;
 
 typedef struct peer {
-    uint8_t session[WIRE_SESSION_BYTES];
+    uint8_t session[WIRE_SESSION_BYTES]; /* its name for it, and ours */
+    uint8_t token[WIRE_SESSION_BYTES];
     Peach__Role role;
     char *host;
     uint32_t pid;
     zmq_msg_t route; /* of its connection; valid while connected */
     bool connected;
+    uint64_t attempt;  /* of its last Hello */
     uint64_t heard_ms; /* when something last came from it */
     uint64_t gone_ms;  /* not connected: when its session ends */
     bool settling;     /* a worker that is back and has not yet said what it holds */
-    uint64_t received; /* serial of the last Results from a worker */
+    uint64_t received; /* serial of the last Results from a worker, Submit from a client */
     uint64_t told_received, unacknowledged_bytes; /* and what it was told of them */
     node_t node;                                  /* in the broker's list of peers */
 

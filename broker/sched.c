@@ -149,6 +149,7 @@ static void set_open(sched_t *s, sched_worker_t *w, bool connected, bool drainin
 void sched_worker_connected(sched_t *s, sched_worker_t *w, bool connected)
 {
     set_open(s, w, connected, w->draining);
+    if (connected) w->drained = false; /* what it was told may be lost with the connection */
     worker_tell_drained(s, w);
 }
 
@@ -204,6 +205,14 @@ void sched_worker_remove(sched_t *s, sched_worker_t *w, const char *cause)
     free(w);
     for (node_t *n = list_first(&s->lane_list); n; n = list_next(&s->lane_list, n))
         lane_dispatch(s, LIST_ITEM(n, lane_t, sched_node));
+}
+
+void sched_worker_leave(sched_t *s, sched_worker_t *w)
+{
+    set_open(s, w, false, w->draining);
+    while (!list_empty(&w->leases))
+        lease_undelivered(s, LIST_ITEM(list_first(&w->leases), part_t, lease_node));
+    sched_worker_remove(s, w, "");
 }
 
 /* ---- clients ---- */
@@ -344,9 +353,10 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
         rc = PEACH_E_ARGUMENT;
     else if (table_get(c->numbers, &spec->number, sizeof spec->number))
         ; /* a duplicate */
-    else if (c->queued >= s->config.window_tasks ||
-             (c->queued > 0 && c->bytes >= 2 * s->config.window_bytes))
-        rc = PEACH_E_LIMIT; /* what it cancelled may still run, and is not in its count */
+    /* Twice: what it cancelled may still run, and is not in its count. */
+    else if (c->task_count >= 2 * (uint64_t)s->config.window_tasks ||
+             (c->task_count > 0 && c->bytes >= 2 * s->config.window_bytes))
+        rc = PEACH_E_LIMIT;
     else
         rc = task_new(job, spec, &task);
     if (!task) {

@@ -164,6 +164,10 @@ void sched_worker_drain(sched_t *self, sched_worker_t *worker);
    other. Frees worker. */
 void sched_worker_remove(sched_t *self, sched_worker_t *worker, const char *cause);
 
+/* It leaves and has said all: what it did not report it did not begin, and is queued
+   again, uncharged. Frees worker. */
+void sched_worker_leave(sched_t *self, sched_worker_t *worker);
+
 uint32_t sched_worker_leases(const sched_worker_t *worker);
 bool sched_worker_draining(const sched_worker_t *worker);
 

@@ -29,6 +29,13 @@ static void unroute(broker_t *b, peer_t *peer)
     list_remove(&peer->dirty_node);
 }
 
+void session_leave(broker_t *b, peer_t *worker)
+{
+    sched_worker_leave(b->sched, worker->worker);
+    worker->worker = NULL;
+    session_end(b, worker, "the worker left");
+}
+
 void session_end(broker_t *b, peer_t *peer, const char *cause)
 {
     say(b, peer, cause);
@@ -61,14 +68,13 @@ static void welcome(broker_t *b, peer_t *peer, bool resumed)
     Peach__Credit credit;
     wire_frames_t frames = {0};
     message.version = WIRE_VERSION;
-    message.broker = (ProtobufCBinaryData){sizeof b->id, b->id};
+    message.token = (ProtobufCBinaryData){sizeof peer->token, peer->token};
     message.heartbeat_ms = (uint32_t)b->options.heartbeat_ms;
     message.session_ms = (uint32_t)b->options.session_ms;
     message.max_payload_bytes = b->options.max_payload_bytes;
     message.max_batch = WIRE_MAX_BATCH;
     message.resumed = resumed;
     message.received = peer->told_received = peer->received;
-    message.sent = peer->outbox.serial;
     int rc = 0;
     if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
         work_credit(b, &credit);
@@ -86,10 +92,11 @@ static void welcome(broker_t *b, peer_t *peer, bool resumed)
 }
 
 /* Puts the session where its Hello came from. Takes the route. */
-static int session_route(broker_t *b, peer_t *peer, zmq_msg_t *route)
+static int session_route(broker_t *b, peer_t *peer, zmq_msg_t *route, const Peach__Hello *hello)
 {
     int rc = table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer);
     if (rc == 0) peer_connect(peer, route);
+    peer->attempt = hello->attempt;
     peer->heard_ms = b->now_ms;
     return rc;
 }
@@ -134,8 +141,9 @@ static peer_t *session_resume(broker_t *b, const Peach__Hello *hello)
 {
     peer_t *peer = table_get(b->sessions, hello->session.data, hello->session.len);
     if (!peer) return NULL;
-    bool ours =
-        hello->broker.len == sizeof b->id && memcmp(hello->broker.data, b->id, sizeof b->id) == 0;
+    /* It has our Welcome: without it the session that it means is an earlier one. */
+    bool ours = hello->token.len == sizeof peer->token &&
+                memcmp(hello->token.data, peer->token, sizeof peer->token) == 0;
     unroute(b, peer);
     if (ours && peer->role == hello->role && peer_resume(peer, hello->received)) return peer;
     session_end(b, peer, "began anew");
@@ -153,9 +161,9 @@ static bool refused(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello)
         shell_answer_stranger(b, route, PEACH_E_VERSION, message);
         return true;
     }
-    if (!b->draining || hello->role != PEACH__ROLE__ROLE_CLIENT ||
-        table_get(b->sessions, hello->session.data, hello->session.len))
-        return false;
+    const peer_t *known = table_get(b->sessions, hello->session.data, hello->session.len);
+    if (known && hello->attempt > 0 && hello->attempt <= known->attempt) return true; /* old */
+    if (!b->draining || hello->role != PEACH__ROLE__ROLE_CLIENT || known) return false;
     shell_answer_stranger(b, route, PEACH_E_REFUSED, "the broker is being drained");
     return true;
 }
@@ -172,7 +180,8 @@ void session_hello(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello)
     if (!peer) peer = session_new(b, hello);
     if (!peer)
         shell_answer_stranger(b, route, PEACH_E_MEMORY, peach_status_text(PEACH_E_MEMORY));
-    else if (session_route(b, peer, route) != 0 || session_admit(b, peer, hello, resumed) != 0)
+    else if (session_route(b, peer, route, hello) != 0 ||
+             session_admit(b, peer, hello, resumed) != 0)
         session_end(b, peer, "out of memory");
 }
 
@@ -195,7 +204,8 @@ void sessions_keep(broker_t *b)
 {
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
         peer_t *peer = LIST_ITEM(n, peer_t, node);
-        if (peer->connected && peer->received != peer->told_received) heartbeat(b, peer);
+        if (peer->worker && peer->connected && peer->received != peer->told_received)
+            heartbeat(b, peer);
     }
 }
 

@@ -31,7 +31,6 @@ typedef struct {
 struct broker {
     broker_options_t options;
     char endpoint[256];
-    uint8_t id[WIRE_SESSION_BYTES];
     void *context, *router, *monitor;
     sched_t *sched;
     table_t *routes, *sessions; /* routing id, session -> peer_t */
@@ -81,6 +80,9 @@ bool session_settle(broker_t *b, peer_t *worker, const Peach__Leases *leases);
 /* Its connection is gone; it may come back. */
 void session_detach(broker_t *b, peer_t *peer);
 void session_end(broker_t *b, peer_t *peer, const char *cause);
+
+/* The worker said Goodbye: it has reported all that it began. */
+void session_leave(broker_t *b, peer_t *worker);
 
 /* Tells a worker which of its results are here. */
 void session_acknowledge(broker_t *b, peer_t *worker);

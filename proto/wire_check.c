@@ -104,7 +104,7 @@ static bool hello_ok(check_t *c, const Peach__Hello *m)
         return fail(c, PEACH_E_PROTOCOL, "a Hello without a role");
     if (m->role == PEACH__ROLE__ROLE_WORKER && !m->registration)
         return fail(c, PEACH_E_PROTOCOL, "a worker's Hello without a registration");
-    return session_ok(c, m->session) && (m->broker.len == 0 || session_ok(c, m->broker)) &&
+    return session_ok(c, m->session) && (m->token.len == 0 || session_ok(c, m->token)) &&
            name_ok(c, m->host) && name_ok(c, m->software) &&
            (!m->registration || registration_ok(c, m->registration));
 }
@@ -218,7 +218,7 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_HELLO: return hello_ok(c, e->hello);
     case PEACH__ENVELOPE__BODY_WELCOME:
         return e->welcome->version != WIRE_VERSION ||
-               (session_ok(c, e->welcome->broker) &&
+               (session_ok(c, e->welcome->token) &&
                 items_ok(c, e->welcome->preloads, e->welcome->n_preloads));
     case PEACH__ENVELOPE__BODY_SUBMIT:
         return work_ok(c, e->submit->jobs, e->submit->n_jobs, e->submit->tasks, e->submit->n_tasks);

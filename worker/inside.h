@@ -46,7 +46,8 @@ struct link {
     void *socket, *monitor;
     bool welcomed;
     bool known; /* we have a session there, also while it is not reached */
-    uint8_t broker[WIRE_SESSION_BYTES];
+    uint8_t token[WIRE_SESSION_BYTES];
+    uint64_t attempt;                  /* Hellos so far */
     uint64_t hello_ms, beat_ms;        /* when the last one was sent */
     uint64_t heard_ms, lost_ms;        /* something came; the connection was lost */
     uint64_t heartbeat_ms, session_ms; /* as the broker wants them */
@@ -87,6 +88,7 @@ struct worker {
     void *context;
     link_t *links;
     size_t link_count;
+    uint64_t last_monitor;
     seat_t *seats;
     list_t waiting;     /* orders for the next free executor */
     size_t order_count; /* waiting and with executors */
@@ -143,6 +145,9 @@ void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause);
 /* Takes back what waits behind a long order; gives back what waits too long; interrupts
    items whose time is over, and kills what does not stop. */
 void orders_look(worker_t *w);
+
+/* The worker stops at once: what runs is charged, the rest goes back. */
+void orders_abandon(worker_t *w);
 
 /* The broker has gone: its orders are nobody's. */
 void orders_forget(worker_t *w, link_t *link);

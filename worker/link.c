@@ -11,55 +11,71 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HELLO_MS = 1000, FULL_BYTES = 32 << 20 };
+enum { FULL_BYTES = 32 << 20 };
 
-static int link_connect(worker_t *w, link_t *link)
+static void close_sockets(void *socket, void *monitor)
 {
-    link->welcomed = false;
-    link->hello_ms = 0;
-    link->heard_ms = w->now_ms;
-    return zmq_connect(link->socket, link->endpoint) == 0 ? 0 : PEACH_E_SYSTEM;
+    /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
+       tell of one that nobody reads. */
+    if (socket) zmq_socket_monitor(socket, NULL, 0);
+    if (monitor) zmq_close(monitor);
+    if (socket) zmq_close(socket);
 }
 
-int link_open(worker_t *w, link_t *link, const char *endpoint)
+/* A new connection, on sockets of its own: nothing of the one before is read after what
+   it brings. When it cannot be made the old one stays, and ZeroMQ reconnects. */
+static int link_connect(worker_t *w, link_t *link)
 {
     /* Immediate: nothing is queued for a broker that is not there, so what it gets
        after a reconnect is what is true then. */
     const int immediate = 1, linger = 500, beat_ms = DEFAULT_BEAT_MS;
     const int patience_ms = DEFAULT_SESSION_MS / 2;
-    const int soon_ms = 50, late_ms = 1000, queue = 1000, ipv6 = strchr(endpoint, '[') != NULL;
-    char monitor[64];
+    const int soon_ms = 50, late_ms = 1000, queue = 1000;
+    const int ipv6 = strchr(link->endpoint, '[') != NULL;
+    char name[64];
+    void *socket = zmq_socket(w->context, ZMQ_DEALER);
+    void *monitor = zmq_socket(w->context, ZMQ_PAIR);
+    snprintf(name, sizeof name, "inproc://link-%llu", (unsigned long long)++w->last_monitor);
+    link->welcomed = false;
+    link->hello_ms = 0;
+    link->heard_ms = w->now_ms;
+    if (!socket || !monitor) {
+        close_sockets(socket, monitor);
+        return PEACH_E_SYSTEM;
+    }
+    zmq_setsockopt(socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
+    zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt(socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
+    zmq_setsockopt(socket, ZMQ_HEARTBEAT_TIMEOUT, &patience_ms, sizeof patience_ms);
+    zmq_setsockopt(socket, ZMQ_RECONNECT_IVL, &soon_ms, sizeof soon_ms);
+    zmq_setsockopt(socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
+    zmq_setsockopt(socket, ZMQ_RCVHWM, &queue, sizeof queue);
+    zmq_setsockopt(socket, ZMQ_SNDHWM, &queue, sizeof queue);
+    zmq_setsockopt(socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    if (zmq_socket_monitor(socket, name, ZMQ_EVENT_DISCONNECTED) != 0 ||
+        zmq_connect(monitor, name) != 0 || zmq_connect(socket, link->endpoint) != 0) {
+        close_sockets(socket, monitor);
+        return PEACH_E_SYSTEM;
+    }
+    close_sockets(link->socket, link->monitor);
+    link->socket = socket;
+    link->monitor = monitor;
+    return 0;
+}
+
+int link_open(worker_t *w, link_t *link, const char *endpoint)
+{
     *link = (link_t){.endpoint = strdup(endpoint),
                      .heartbeat_ms = DEFAULT_BEAT_MS,
                      .session_ms = DEFAULT_SESSION_MS,
                      .lost_ms = w->now_ms};
     outbox_init(&link->outbox);
-    link->socket = zmq_socket(w->context, ZMQ_DEALER);
-    link->monitor = zmq_socket(w->context, ZMQ_PAIR);
-    if (!link->endpoint || !link->socket || !link->monitor) return PEACH_E_SYSTEM;
-    zmq_setsockopt(link->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
-    zmq_setsockopt(link->socket, ZMQ_LINGER, &linger, sizeof linger);
-    zmq_setsockopt(link->socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
-    zmq_setsockopt(link->socket, ZMQ_HEARTBEAT_TIMEOUT, &patience_ms, sizeof patience_ms);
-    zmq_setsockopt(link->socket, ZMQ_RECONNECT_IVL, &soon_ms, sizeof soon_ms);
-    zmq_setsockopt(link->socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
-    zmq_setsockopt(link->socket, ZMQ_RCVHWM, &queue, sizeof queue);
-    zmq_setsockopt(link->socket, ZMQ_SNDHWM, &queue, sizeof queue);
-    zmq_setsockopt(link->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
-    snprintf(monitor, sizeof monitor, "inproc://link-%p", (void *)link);
-    if (zmq_socket_monitor(link->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
-        zmq_connect(link->monitor, monitor) != 0)
-        return PEACH_E_SYSTEM;
-    return link_connect(w, link);
+    return link->endpoint ? link_connect(w, link) : PEACH_E_MEMORY;
 }
 
 void link_close(link_t *link)
 {
-    /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
-       tell of one that nobody reads. */
-    if (link->socket) zmq_socket_monitor(link->socket, NULL, 0);
-    if (link->monitor) zmq_close(link->monitor);
-    if (link->socket) zmq_close(link->socket);
+    close_sockets(link->socket, link->monitor);
     wire_batch_free(&link->batch);
     if (link->endpoint) outbox_clear(&link->outbox);
     free(link->endpoint);
@@ -103,7 +119,8 @@ static void say_hello(worker_t *w, link_t *link)
     hello.pid = (uint32_t)getpid();
     hello.software = "peach-worker " PEACH_VERSION;
     hello.registration = &registration;
-    if (link->known) hello.broker = (ProtobufCBinaryData){sizeof link->broker, link->broker};
+    hello.attempt = ++link->attempt;
+    if (link->known) hello.token = (ProtobufCBinaryData){sizeof link->token, link->token};
     envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
     envelope.hello = &hello;
     if (send_body(link, &envelope) == 0) {
@@ -125,17 +142,6 @@ void link_register(worker_t *w, link_t *link)
     /* When it does not get through, a new Hello says the same and more. */
     if (send_body(link, &envelope) != 0) link->welcomed = false;
     shelf_register_free(&registration);
-}
-
-void link_goodbye(worker_t *w, link_t *link)
-{
-    (void)w;
-    if (!link->welcomed) return;
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
-    envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
-    envelope.goodbye = &goodbye;
-    send_body(link, &envelope);
 }
 
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease)
@@ -168,6 +174,19 @@ static void flush(link_t *link)
     if (link->batch.elements > 0)
         outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
     if (link->welcomed) outbox_send(&link->outbox, link->socket, NULL);
+}
+
+void link_goodbye(worker_t *w, link_t *link)
+{
+    (void)w;
+    if (!link->welcomed) return;
+    flush(link); /* what it does not take runs again */
+    if (outbox_pending(&link->outbox)) return;
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Goodbye goodbye = PEACH__GOODBYE__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
+    envelope.goodbye = &goodbye;
+    send_body(link, &envelope);
 }
 
 bool link_full(const link_t *link)
@@ -219,14 +238,14 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
     if (welcome->version != WIRE_VERSION) return; /* an Error says so in words */
     if (!link->welcomed) worker_say(w, "connected to %s", link->endpoint);
     bool resumed = welcome->resumed && link->known &&
-                   memcmp(link->broker, welcome->broker.data, sizeof link->broker) == 0 &&
+                   memcmp(link->token, welcome->token.data, sizeof link->token) == 0 &&
                    outbox_rewind(&link->outbox, welcome->received);
     if (!resumed) forget(w, link);
     if (!resumed && welcome->resumed) {
         link->hello_ms = 0; /* it goes on with what we do not know: begin anew */
         return;
     }
-    memcpy(link->broker, welcome->broker.data, sizeof link->broker);
+    memcpy(link->token, welcome->token.data, sizeof link->token);
     link->welcomed = link->known = true;
     if (welcome->heartbeat_ms > 0) link->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) link->session_ms = welcome->session_ms;
@@ -235,7 +254,7 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
     link_register(w, link); /* what changed since the Hello */
 }
 
-/* Hello is to be said again. */
+/* Hello is to be said again; on a new connection. */
 static void link_lost(worker_t *w, link_t *link)
 {
     if (link->welcomed) link->lost_ms = w->now_ms;
@@ -243,10 +262,17 @@ static void link_lost(worker_t *w, link_t *link)
     link->hello_ms = 0;
 }
 
+static void link_reconnect(worker_t *w, link_t *link, const char *why)
+{
+    if (link->welcomed) worker_say(w, "%s %s", link->endpoint, why);
+    link_lost(w, link);
+    link_connect(w, link);
+}
+
 static void on_error(worker_t *w, link_t *link, const Peach__Error *error)
 {
     if (error->status == PEACH_E_NO_SESSION) {
-        link_lost(w, link);
+        if (link->welcomed) link_lost(w, link); /* else it answers what came before Hello */
         return;
     }
     fprintf(stderr, "peach-worker: %s: %s\n", link->endpoint, error->message);
@@ -277,15 +303,15 @@ static void on_message(worker_t *w, link_t *link, wire_message_t *message)
 
 static void watch_connection(worker_t *w, link_t *link)
 {
-    for (;;) {
+    bool lost = false;
+    for (int rc = 0; rc >= 0;) {
         zmq_msg_t frame;
         zmq_msg_init(&frame);
-        int rc = zmq_msg_recv(&frame, link->monitor, ZMQ_DONTWAIT);
+        rc = zmq_msg_recv(&frame, link->monitor, ZMQ_DONTWAIT);
         zmq_msg_close(&frame);
-        if (rc < 0) return;
-        if (link->welcomed) worker_say(w, "lost %s", link->endpoint);
-        link_lost(w, link);
+        lost |= rc >= 0;
     }
+    if (lost) link_reconnect(w, link, "is lost");
 }
 
 void link_receive(worker_t *w, link_t *link)
@@ -307,22 +333,13 @@ void link_receive(worker_t *w, link_t *link)
     }
 }
 
-/* Nothing comes although the connection seems to be there: half open, or the broker
-   hangs. A new connection shows which. */
-static void reconnect(worker_t *w, link_t *link)
-{
-    worker_say(w, "%s is silent", link->endpoint);
-    link_lost(w, link);
-    zmq_disconnect(link->socket, link->endpoint);
-    link_connect(w, link);
-}
-
 void link_keep(worker_t *w, link_t *link)
 {
     flush(link);
-    if (w->now_ms - link->heard_ms > link->session_ms / 2) reconnect(w, link);
+    /* Half open, or the broker hangs: a new connection shows which. */
+    if (w->now_ms - link->heard_ms > link->session_ms / 2) link_reconnect(w, link, "is silent");
     if (!link->welcomed) {
-        if (link->hello_ms == 0 || w->now_ms - link->hello_ms >= HELLO_MS) say_hello(w, link);
+        if (link->hello_ms == 0) say_hello(w, link);
         /* The broker has given us up by now: so do we, and the slots are free for others. */
         if (link->known && w->now_ms - link->lost_ms > link->session_ms) forget(w, link);
         return;

@@ -398,6 +398,20 @@ void orders_look(worker_t *w)
     }
 }
 
+void orders_abandon(worker_t *w)
+{
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        seat_t *seat = &w->seats[i];
+        char cause[256];
+        pid_t pid = seat->process.pid;
+        if (list_empty(&seat->orders)) continue;
+        slot_reap(&seat->process, cause, sizeof cause);
+        orders_lost(w, seat, pid, "the worker was told to stop at once");
+    }
+    for (node_t *n; (n = list_first(&w->waiting)) != NULL;)
+        order_end(w, LIST_ITEM(n, order_t, node));
+}
+
 void orders_clear(worker_t *w)
 {
     for (node_t *n; (n = list_first(&w->waiting)) != NULL;)

@@ -220,6 +220,7 @@ int worker_run(worker_t *w, int stop_fd)
         orders_pump(w);
         keep_time(w);
     }
+    orders_abandon(w);
     for (size_t i = 0; i < w->link_count; i++) link_goodbye(w, &w->links[i]);
     free(items);
     return rc == 0 && w->failed ? PEACH_E_PRELOAD : rc;

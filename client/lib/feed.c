@@ -52,6 +52,7 @@ static int batch_task(peach_job_t *job, task_t *task)
     message.n_todo = whole ? 0 : count;
     if (rc == 0) rc = wire_attach(&self->batch.frames, task->payload, &payload);
     if (rc == 0) rc = wire_batch_add(&self->batch, 2, &message.base);
+    if (rc == 0) task->serial = self->submitted + 1;
     free(ranges);
     free(pointers);
     return rc;
@@ -230,13 +231,14 @@ static void feed(peach_job_t *job)
     }
 }
 
-void jobs_resubmit(peach_t *self, bool resumed)
+void jobs_resubmit(peach_t *self, bool resumed, uint64_t received)
 {
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
         peach_job_t *job = (peach_job_t *)n;
         for (node_t *t = list_first(&job->tasks); t; t = list_next(&job->tasks, t)) {
             task_t *task = LIST_ITEM(t, task_t, node);
             if (ranges_empty(&task->todo)) continue;
+            if (resumed && task->serial <= received) continue; /* it has it */
             if (job->cancelled && !resumed)
                 fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");
             else if (job->options.retries == 0 && !resumed) /* it may have begun there */

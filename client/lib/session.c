@@ -13,8 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HELLO_MS = 500, DEFAULT_PATIENCE_MS = 30000, CHANGE_MS = 1000 };
+enum { DEFAULT_PATIENCE_MS = 30000, CHANGE_MS = 1000 };
 enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
+enum { SUBMIT_SERIAL = 3 };                                  /* its field */
 enum { ACKNOWLEDGE_BYTES = 1 << 20, ACKNOWLEDGE_MS = 100 };
 
 uint64_t session_deadline(int timeout_ms)
@@ -103,8 +104,9 @@ static void say_hello(peach_t *self)
     hello.host = host;
     hello.pid = (uint32_t)getpid();
     hello.software = "libpeach " PEACH_VERSION;
+    hello.attempt = ++self->attempt;
     if (self->known) {
-        hello.broker = (ProtobufCBinaryData){sizeof self->broker, self->broker};
+        hello.token = (ProtobufCBinaryData){sizeof self->token, self->token};
         hello.received = self->received;
     }
     envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
@@ -121,14 +123,25 @@ int session_send(peach_t *self, const Peach__Envelope *envelope, const wire_fram
               : 0;
 }
 
+static void clear_batch(peach_t *self)
+{
+    wire_batch_clear(&self->batch);
+    self->batch_numbered = false;
+    self->batch_serial++;
+    self->batch_jobs = 0;
+}
+
 void session_flush(peach_t *self)
 {
     if (!self->welcomed || self->batch.elements == 0) return;
-    int rc = wire_batch_send(self->socket, NULL, PEACH__ENVELOPE__BODY_SUBMIT, &self->batch);
-    if (rc) return;
-    wire_batch_clear(&self->batch);
-    self->batch_serial++;
-    self->batch_jobs = 0;
+    if (!self->batch_numbered &&
+        wire_batch_number(&self->batch, SUBMIT_SERIAL, self->submitted + 1) != 0)
+        return;
+    self->batch_numbered = true;
+    if (wire_batch_send(self->socket, NULL, PEACH__ENVELOPE__BODY_SUBMIT, &self->batch) != 0)
+        return;
+    self->submitted++;
+    clear_batch(self);
 }
 
 /* ---- what the broker says ---- */
@@ -146,26 +159,23 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     self->max_payload_bytes = welcome->max_payload_bytes;
     take_credit(self, welcome->credit);
     bool resumed = welcome->resumed && self->known &&
-                   memcmp(self->broker, welcome->broker.data, sizeof self->broker) == 0;
-    memcpy(self->broker, welcome->broker.data, sizeof self->broker);
+                   memcmp(self->token, welcome->token.data, sizeof self->token) == 0;
+    memcpy(self->token, welcome->token.data, sizeof self->token);
     self->welcomed = self->known = true;
     self->welcomes++;
     if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) self->session_ms = welcome->session_ms;
-    wire_batch_clear(&self->batch);
-    self->batch_serial++;
-    self->batch_jobs = 0;
+    clear_batch(self);
+    self->submitted = welcome->received;
     if (!resumed) {
-        self->received = self->told_received = self->catch_up = 0;
+        self->submitted = self->received = self->told_received = 0;
         self->cancel_count = 0;
-        jobs_resubmit(self, false);
-    } else if ((self->catch_up = welcome->sent) == self->received) {
-        jobs_resubmit(self, true);
     }
+    jobs_resubmit(self, resumed, self->submitted);
 }
 
 /* Results come in order and once; after a Welcome that goes on with the session those
-   that were lost come again first, and then what they leave unfinished is submitted. */
+   that were lost come again. */
 static void on_results(peach_t *self, wire_message_t *message)
 {
     uint64_t serial = wire_envelope(message)->results->serial;
@@ -178,7 +188,6 @@ static void on_results(peach_t *self, wire_message_t *message)
         return;
     }
     self->unacknowledged_bytes += wire_message_bytes(message);
-    if (serial > 0 && serial == self->catch_up) jobs_resubmit(self, true);
 }
 
 static void say_goodbye(peach_t *self)
@@ -200,16 +209,15 @@ static void move_on(peach_t *self)
 static void on_error(peach_t *self, const Peach__Error *error)
 {
     if (error->status == PEACH_E_NO_SESSION) {
+        if (self->welcomed) self->hello_ms = 0; /* else it answers what came before Hello */
         self->welcomed = false;
-        self->hello_ms = 0;
     } else if (error->status == PEACH_E_VERSION) {
         self->refused = error->status;
         session_fail(self, error->status, "%s", error->message);
     } else if (error->status == PEACH_E_REFUSED && self->endpoints.count > 1) {
         move_on(self);
-    } else if (error->status == PEACH_E_REFUSED && self->known) {
-        self->hello_ms = self->now_ms; /* it is being drained: its successor may take us */
-    } else {
+    } else if (error->status != PEACH_E_REFUSED || !self->known) {
+        /* One that is being drained refuses, too; its successor may take us. */
         if (error->status == PEACH_E_REFUSED) self->refused = error->status;
         session_fail(self, error->status, "%s", error->message);
     }
@@ -264,8 +272,9 @@ static int receive(peach_t *self)
     return 0;
 }
 
-/* After a lost connection ZeroMQ reconnects, and the session goes on if the broker is
-   there; if it is not, another one is tried soon. */
+/* After a lost connection the session goes on if the broker is there; if it is not,
+   another one is tried soon. The socket is a new one, so that nothing of the old
+   connection is read after what the new one brings. */
 static void watch_connection(peach_t *self)
 {
     bool lost = false;
@@ -276,10 +285,7 @@ static void watch_connection(peach_t *self)
         zmq_msg_close(&frame);
         lost |= rc >= 0;
     }
-    if (!lost) return;
-    self->welcomed = false;
-    self->hello_ms = 0;
-    self->opened_ms = self->now_ms;
+    if (lost) open_socket(self);
 }
 
 /* ---- turns ---- */
@@ -301,7 +307,7 @@ static void say_heartbeat(peach_t *self)
 /* Behind what was submitted before them. */
 static void send_cancels(peach_t *self)
 {
-    if (self->cancel_count == 0 || !self->welcomed || self->catch_up > self->received) return;
+    if (self->cancel_count == 0 || !self->welcomed) return;
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Cancel cancel = PEACH__CANCEL__INIT;
     size_t count = self->cancel_count < WIRE_MAX_NAMES ? self->cancel_count : WIRE_MAX_NAMES;
@@ -326,12 +332,14 @@ int session_cancel(peach_t *self, uint64_t job)
 
 static void keep_time(peach_t *self)
 {
+    uint64_t silence = self->session_ms / 2;
     if (!self->welcomed) {
-        if (self->hello_ms == 0 || self->now_ms - self->hello_ms >= HELLO_MS) say_hello(self);
-        if (self->endpoints.count > 1 && self->now_ms - self->opened_ms > CHANGE_MS) move_on(self);
+        uint64_t waited = self->now_ms - self->opened_ms;
+        if (self->hello_ms == 0) say_hello(self);
+        if (waited > (self->endpoints.count > 1 ? CHANGE_MS : silence)) move_on(self);
         return;
     }
-    uint64_t silence = self->session_ms / 2, beat = self->now_ms - self->beat_ms;
+    uint64_t beat = self->now_ms - self->beat_ms;
     bool results = self->received != self->told_received;
     if (self->clock.awake_ms - self->heard_ms > silence && self->now_ms - self->opened_ms > silence)
         move_on(self); /* half-open, or the broker hangs */

@@ -29,12 +29,14 @@ struct peach {
     void *context, *socket, *monitor; /* monitor: tells when the connection is lost */
     uint64_t last_monitor;
     uint8_t session[WIRE_SESSION_BYTES];
-    bool welcomed, known;               /* known: it was welcomed once */
-    uint8_t broker[WIRE_SESSION_BYTES]; /* whose session it is, if known */
-    uint64_t welcomes;                  /* counts them: a question is asked again after each */
-    uint64_t received;                  /* serial of the last Results that came, */
-    uint64_t catch_up;                  /* of the last one that comes again after a Welcome, */
-    uint64_t told_received;             /* and of the last one that the broker was told of */
+    bool welcomed, known;              /* known: it was welcomed once */
+    uint8_t token[WIRE_SESSION_BYTES]; /* of the broker's Welcome, if known */
+    uint64_t attempt;                  /* Hellos so far */
+    uint64_t welcomes;                 /* counts them: a question is asked again after each */
+    uint64_t received;                 /* serial of the last Results that came, */
+    uint64_t told_received;            /* and of the last one that the broker was told of */
+    uint64_t submitted;                /* serial of the last Submit that was sent */
+    bool batch_numbered;               /* the batch has its serial */
     uint64_t unacknowledged_bytes;
     uint64_t now_ms, hello_ms, beat_ms;
     awake_t clock;
@@ -96,9 +98,9 @@ void jobs_results(peach_t *self, wire_message_t *message);
 /* Cuts and submits as much as credit and buffers allow. */
 void jobs_feed(peach_t *self);
 
-/* What is unfinished is submitted again: to a broker that lost the session, or that may
-   have missed some of it (resumed; it ignores what it has). */
-void jobs_resubmit(peach_t *self, bool resumed);
+/* What is unfinished is submitted again: to a broker that does not know the session; or,
+   when it goes on with it, what it missed: all behind the Submit of serial received. */
+void jobs_resubmit(peach_t *self, bool resumed, uint64_t received);
 
 /* Ends jobs whose deadline has passed. */
 void jobs_keep_time(peach_t *self);

@@ -38,6 +38,7 @@ typedef struct {
     size_t piece_count, piece_capacity;
     bool unordered;      /* the reader takes pieces as they come */
     bool unsent;         /* it waits for room in a batch */
+    uint64_t serial;     /* of the Submit that it was last in */
     size_t bytes;        /* of all pieces that are kept */
     size_t result_bytes; /* of all that came */
     uint32_t given;      /* items that the reader has */
