@@ -215,7 +215,7 @@ static void count_bad_connections(broker_t *b)
 
 /* ---- time ---- */
 
-static void flush(broker_t *b)
+void shell_flush(broker_t *b)
 {
     /* What is still pending after this is tried again: the list's next turn. */
     list_t again;
@@ -302,7 +302,7 @@ static void say_goodbye(broker_t *b)
         while (receive(b)) {
         }
         keep_time(b);
-        flush(b);
+        shell_flush(b);
         waiting = false;
         for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n))
             waiting |= LIST_ITEM(n, peer_t, node)->client != NULL;
@@ -331,7 +331,7 @@ int broker_run(broker_t *b, int stop_fd)
         }
         keep_time(b);
         tell_credit(b);
-        flush(b);
+        shell_flush(b);
     }
     say_goodbye(b);
     return 0;
@@ -379,6 +379,29 @@ static int open_socket(broker_t *b, char *error, size_t size)
     return 0;
 }
 
+int shell_init(broker_t *b)
+{
+    sched_config_t config = {0};
+    if (!b->options.session_ms) b->options.session_ms = default_session_ms;
+    if (!b->options.heartbeat_ms) b->options.heartbeat_ms = default_heartbeat_ms;
+    if (!b->options.memory_bytes) b->options.memory_bytes = default_memory_bytes;
+    if (!b->options.max_payload_bytes) b->options.max_payload_bytes = WIRE_DEFAULT_MAX_PAYLOAD;
+    list_init(&b->peers);
+    list_init(&b->dirty);
+    list_init(&b->lost);
+    list_init(&b->preloads);
+    list_init(&b->waiters);
+    randombytes_buf(&config.seed, sizeof config.seed);
+    randombytes_buf(&config.first_lease, sizeof config.first_lease);
+    b->started_ms = b->now_ms = awake_ms(&b->clock);
+    b->routes = table_new(&config.seed);
+    b->sessions = table_new(&config.seed);
+    b->sched = sched_new(&config, &shell_ops, b);
+    if (!b->routes || !b->sessions || !b->sched) return PEACH_E_MEMORY;
+    sched_tick(b->sched, b->now_ms);
+    return 0;
+}
+
 broker_t *broker_new(const broker_options_t *options, char *error, size_t error_size)
 {
     endpoints_t bind;
@@ -389,36 +412,14 @@ broker_t *broker_new(const broker_options_t *options, char *error, size_t error_
     snprintf(error, error_size, "out of memory");
     if (!b) return NULL;
     b->options = *options;
-    if (!b->options.session_ms) b->options.session_ms = default_session_ms;
-    if (!b->options.heartbeat_ms) b->options.heartbeat_ms = default_heartbeat_ms;
-    if (!b->options.memory_bytes) b->options.memory_bytes = default_memory_bytes;
-    if (!b->options.max_payload_bytes) b->options.max_payload_bytes = WIRE_DEFAULT_MAX_PAYLOAD;
-    list_init(&b->peers);
-    list_init(&b->dirty);
-    list_init(&b->lost);
-    list_init(&b->preloads);
-    list_init(&b->waiters);
-    sched_config_t config = {0};
-    randombytes_buf(&config.seed, sizeof config.seed);
-    randombytes_buf(&config.first_lease, sizeof config.first_lease);
-    b->started_ms = b->now_ms = awake_ms(&b->clock);
-    b->routes = table_new(&config.seed);
-    b->sessions = table_new(&config.seed);
-    b->sched = sched_new(&config, &shell_ops, b);
-    if (!b->routes || !b->sessions || !b->sched || open_socket(b, error, error_size) != 0)
-        broker_destroy(&b);
-    else
-        sched_tick(b->sched, b->now_ms);
+    if (shell_init(b) != 0 || open_socket(b, error, error_size) != 0) broker_destroy(&b);
     return b;
 }
 
 const char *broker_endpoint(const broker_t *b) { return b->endpoint; }
 
-void broker_destroy(broker_t **self_p)
+void shell_clear(broker_t *b)
 {
-    broker_t *b = *self_p;
-    *self_p = NULL;
-    if (!b) return;
     sched_destroy(&b->sched);
     for (node_t *n; (n = list_first(&b->peers)) != NULL;) {
         peer_t *peer = LIST_ITEM(n, peer_t, node);
@@ -428,6 +429,14 @@ void broker_destroy(broker_t **self_p)
     library_clear(b);
     table_destroy(&b->routes);
     table_destroy(&b->sessions);
+}
+
+void broker_destroy(broker_t **self_p)
+{
+    broker_t *b = *self_p;
+    *self_p = NULL;
+    if (!b) return;
+    shell_clear(b);
     if (b->router) zmq_socket_monitor(b->router, NULL, 0); /* before who reads its events */
     if (b->monitor) zmq_close(b->monitor);
     if (b->router) zmq_close(b->router);

@@ -2,6 +2,7 @@
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "broker.h"
+#include "config.h"
 #include "stop.h"
 #include "version.h"
 #include "wire.h"
@@ -115,6 +116,11 @@ int main(int argc, char **argv)
     arguments_t a = {.broker = {.bind = WIRE_DEFAULT_ENDPOINT, .session_ms = 10000}};
     char error[512];
     argp_err_exit_status = EXIT_USAGE;
+    argv = config_arguments("broker", options, &argc, argv, error, sizeof error);
+    if (!argv) {
+        fprintf(stderr, "peach-broker: %s\n", error);
+        return EXIT_USAGE;
+    }
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (sodium_init() < 0) return EXIT_FAILURE;
     if (a.with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);

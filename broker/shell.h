@@ -47,6 +47,14 @@ struct broker {
 
 /* ---- broker.c ---- */
 
+/* All but the sockets: what a fuzzer needs, too. The options are filled in before. 0 or
+   PEACH_E_MEMORY; clear it in either case. */
+int shell_init(broker_t *b);
+void shell_clear(broker_t *b);
+
+/* Sends what waits, and lets connections go that are gone. */
+void shell_flush(broker_t *b);
+
 /* Sends now or later; a lost connection is noticed and handled afterwards. */
 void shell_send(broker_t *b, peer_t *peer, const Peach__Envelope *envelope,
                 const wire_frames_t *frames);

@@ -1,6 +1,7 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "config.h"
 #include "stop.h"
 #include "version.h"
 #include "wire.h"
@@ -178,6 +179,11 @@ int main(int argc, char **argv)
     char error[1024];
     int status;
     argp_err_exit_status = EXIT_USAGE;
+    argv = config_arguments("worker", options, &argc, argv, error, sizeof error);
+    if (!argv) {
+        fprintf(stderr, "peach-worker: %s\n", error);
+        return EXIT_USAGE;
+    }
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     a.worker.preloads = a.preloads;
     a.worker.labels = a.labels;

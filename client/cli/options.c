@@ -3,6 +3,8 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "cli.h"
 
+#include "config.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,6 +147,16 @@ const struct argp job_argp = {job_entries, parse_job, NULL, NULL, NULL, NULL, NU
 
 void parse_options(const struct argp *argp, int argc, char **argv, void *input)
 {
+    bool connects = false;
+    char error[1024];
+    for (const struct argp_child *c = argp->children; c && c->argp; c++)
+        connects |= c->argp == &connect_argp;
+    if (connects)
+        argv = config_arguments("client", connect_entries, &argc, argv, error, sizeof error);
+    if (!argv) {
+        complain("%s", error);
+        exit(EXIT_USAGE);
+    }
     /* In order: what follows FUNC is items, also when it looks like an option (-5). */
     argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, input);
 }

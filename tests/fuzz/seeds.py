@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Writes the fuzzers' seeds, made of real messages: tests/fuzz/seeds.py FOLDER"""
+import pathlib
+import re
+import struct
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def varint(n):
+    out = bytearray()
+    while n >= 0x80:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes(out + bytes([n]))
+
+
+def field(number, value):
+    """A field of protobuf: a number, bytes, or text."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def message(fields):
+    return b"".join(field(n, v) for n, v in fields)
+
+
+def envelope(body, fields):
+    return field(body, message(fields))
+
+
+def zigzag(n):
+    return n << 1 if n >= 0 else (-n << 1) - 1
+
+
+FUNCTION = message([(1, "f"), (2, 0)])
+REPORT = message([(1, "f.py"), (2, bytes(32)), (3, 1)])
+LABEL = message([(1, "gpu"), (2, "1")])
+REGISTRATION = message([(1, 2), (2, 64), (3, LABEL), (4, REPORT), (5, FUNCTION), (6, 1 << 20)])
+HELLO_WORKER = envelope(1, [(1, 2), (2, 2), (3, b"w" * 16), (4, "h"), (5, 7), (7, REGISTRATION),
+                            (10, 1)])
+HELLO_AGAIN = envelope(1, [(1, 2), (2, 2), (3, b"w" * 16), (4, "h"), (7, REGISTRATION),
+                           (8, bytes(16)), (10, 2)])
+HELLO_CLIENT = envelope(1, [(1, 2), (2, 1), (3, b"c" * 16), (4, "h"), (10, 1)])
+BACK_CLIENT = envelope(1, [(1, 2), (2, 1), (3, b"c" * 16), (4, "h"), (8, bytes(16)), (9, 0),
+                           (10, 2)])
+
+
+def job(number, **more):
+    known = {"priority": 5, "retries": 6, "require": 9, "item_ms": 10, "deadline_ms": 11,
+             "queue_ms": 12, "weight": 13, "retry_errors": 14}
+    return message([(1, number), (2, "f")] + [(known[k], v) for k, v in more.items()])
+
+
+def task(number, items, todo=()):
+    return message([(1, number), (4, items), (5, message([(1, b"xyz")]))] +
+                   [(6, message([(1, a), (2, n)])) for a, n in todo])
+
+
+def submit(serial, *tasks, **more):
+    return envelope(3, [(1, job(1, **more))] + [(2, t) for t in tasks] + [(3, serial)])
+
+
+def results(serial, *parts):
+    return envelope(5, [(1, p) for p in parts] + [(2, serial)])
+
+
+def result(lease, first, count, ended=1):
+    segment = message([(1, first), (2, count), (3, message([(1, b"r")]))])
+    return message([(1, lease), (2, segment), (4, ended), (5, 10)])
+
+
+def failed(lease, item, status, ended=1):
+    failure = message([(1, item), (2, 1), (3, zigzag(status)), (5, "why"), (7, "h"), (8, 9)])
+    return message([(1, lease), (3, failure), (4, ended), (5, 10)])
+
+
+HEARTBEAT = envelope(13, [(1, 1)])
+CANCEL = envelope(7, [(1, 1)])
+GOODBYE = envelope(14, [])
+PRELOAD = envelope(8, [(1, 5), (2, message([(1, 1), (2, "g.py"), (3, bytes(32)), (4, "/g.py"),
+                                            (5, message([(1, b"def g(x): return x")]))]))])
+STATUS = envelope(11, [(1, 6)])
+DRAIN = envelope(16, [(1, 7), (4, 1)])
+LEASES = envelope(18, [(1, 1)])
+
+C, W, T = 0, 1, 9
+TALKS = [
+    [(C, HELLO_CLIENT), (W, HELLO_WORKER), (C, submit(1, task(1, 3))),
+     (W, results(1, result(1, 0, 3))), (C, HEARTBEAT), (C, GOODBYE)],
+    [(W, HELLO_WORKER), (C, HELLO_CLIENT), (C, submit(1, task(1, 4), task(2, 2), retries=2)),
+     (W, results(1, failed(1, 1, -13))), (W, results(2, result(3, 1, 1))), (T, 1200),
+     (W, results(3, failed(2, 0, -12), result(4, 0, 1))), (C, CANCEL), (W, GOODBYE)],
+    [(W, HELLO_WORKER), (C, HELLO_CLIENT), (C, submit(1, task(1, 4, [(0, 1), (2, 2)]), retries=1)),
+     (T, 900), (2, HELLO_AGAIN), (2, results(1, result(1, 0, 1, 0))), (2, LEASES),
+     (3, BACK_CLIENT), (3, submit(2, task(2, 1), deadline_ms=50, queue_ms=20)), (T, 3000), (T, 60000)],
+    [(C, HELLO_CLIENT), (C, PRELOAD), (W, HELLO_WORKER), (C, STATUS), (C, DRAIN),
+     (W, envelope(10, [(1, 2), (2, 8)])), (W, envelope(16, [(1, 0)])), (C, STATUS)],
+    [(C, HELLO_CLIENT), (C, submit(1, task(1, 1), require=LABEL, weight=7, priority=3)),
+     (W, HELLO_WORKER), (T, 500), (W, results(1, failed(1, 0, -12))), (C, STATUS)],
+]
+
+
+def record(who, what):
+    if who == T:
+        return bytes([T, 0]) + struct.pack("<H", min(what, 65535))
+    return bytes([who, 0]) + struct.pack("<H", len(what)) + what
+
+
+def seeds():
+    text = (ROOT / "proto" / "PROTOCOL.md").read_text().split("A worked example")[1]
+    blocks = [bytes.fromhex("".join(b.split()))
+              for b in re.findall(r"\n\n((?:    [0-9a-f ]+\n)+)", text)]
+    messages = [m for talk in TALKS for who, m in talk if who != T]
+    yield from (("wire", bytes([n]) + b) for b in blocks + messages for n in (0, 2))
+    yield "value", blocks[2]
+    for text in ('[1,2.5,"a",null,true,{"x":{}}]', '{"$bytes":"AAEC"}', '{"$float":"nan"}'):
+        yield "json", text.encode()
+    yield "config", b'{"worker": {"slots": [1, "2"], "insecure": true}, "broker": {}}'
+    for text in ("tcp://127.0.0.1:5001,tcp://[::1]:5002", "tcp://*:1", "tcp://host.name:65535"):
+        yield "endpoint", text.encode()
+    for m in messages:
+        yield "channel", struct.pack("<QQ", 1, len(m)) + m
+        yield "channel", struct.pack("<QQQ", 2, len(m), 5) + m + b"bytes"
+    for talk in TALKS:
+        for cut in range(1, len(talk) + 1):
+            yield "broker", b"".join(record(*step) for step in talk[:cut])
+
+
+def main():
+    counts = {}
+    for name, data in seeds():
+        folder = pathlib.Path(sys.argv[1]) / f"corpus-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        counts[name] = counts.get(name, -1) + 1
+        (folder / f"seed{counts[name]}").write_bytes(data)
+
+
+main()
