@@ -193,7 +193,7 @@ static int decode(buffer_t *in, wire_message_t **message_p)
 
 int channel_get(channel_t *self, wire_message_t **message_p)
 {
-    enum { READ_AHEAD = 64 << 10 };
+    enum { READ_AHEAD = 64 << 10, STEP = 1 << 20 };
     buffer_t *in = &self->in;
     int status = 0;
     *message_p = NULL;
@@ -202,7 +202,10 @@ int channel_get(channel_t *self, wire_message_t **message_p)
         if (status) return status;
         size_t have = in->end - in->begin;
         if (size > 0 && have >= size) return decode(in, message_p);
-        size_t want = size > have && size - have > READ_AHEAD ? size - have : READ_AHEAD;
+        /* Room for what a head announces is made as it comes: it may be a lie. */
+        size_t want = size > have ? size - have : 0, most = have > STEP ? have : STEP;
+        if (want > most) want = most;
+        if (want < READ_AHEAD) want = READ_AHEAD;
         if (!reserve(in, want)) return PEACH_E_MEMORY;
         ssize_t n = recv(self->fd, in->bytes + in->end, in->capacity - in->end, 0);
         if (n > 0)

@@ -174,6 +174,20 @@ void orders_pump(worker_t *w)
         if (w->seats[i].process.channel) flush_seat(&w->seats[i]);
 }
 
+/* The executor's orders that it has not begun wait again. */
+static void take_back(worker_t *w, seat_t *seat)
+{
+    uint32_t first = shared_take_back(seat->process.shared, seat->process.sent);
+    node_t *previous;
+    for (node_t *n = seat->orders.head.prev; n != &seat->orders.head; n = previous) {
+        previous = n->prev;
+        if (LIST_ITEM(n, order_t, node)->number < first) break;
+        list_remove(n);
+        list_prepend(&w->waiting, n);
+        seat->order_count--;
+    }
+}
+
 /* ---- from the executors ---- */
 
 static order_t *order_at(const seat_t *seat, uint64_t number)
@@ -205,7 +219,10 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
         seat->failures = 0;
         order_free(w, order);
     }
-    if (w->options.recycle && seat->ran_items >= w->options.recycle) seat->retiring = true;
+    if (w->options.recycle && seat->ran_items >= w->options.recycle && !seat->retiring) {
+        seat->retiring = true;
+        take_back(w, seat);
+    }
 }
 
 /* ---- deaths ---- */
@@ -266,20 +283,6 @@ static order_t *find_lease(const list_t *list, const link_t *link, uint64_t leas
         if (order->link == link && order->lease == lease) return order;
     }
     return NULL;
-}
-
-/* The executor's orders that it has not begun wait again. */
-static void take_back(worker_t *w, seat_t *seat)
-{
-    uint32_t first = shared_take_back(seat->process.shared, seat->process.sent);
-    node_t *previous;
-    for (node_t *n = seat->orders.head.prev; n != &seat->orders.head; n = previous) {
-        previous = n->prev;
-        if (LIST_ITEM(n, order_t, node)->number < first) break;
-        list_remove(n);
-        list_prepend(&w->waiting, n);
-        seat->order_count--;
-    }
 }
 
 static void interrupt(worker_t *w, seat_t *seat, order_t *order)

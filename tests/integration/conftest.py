@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -19,6 +20,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sanitizers and valgrind make everything slower.
 SLOW = float(os.environ.get("PEACH_SLOW", "1"))
+# PEACH_FULL=1 runs the long cases at full length; CI runs a share of each.
+FULL = bool(os.environ.get("PEACH_FULL"))
+# Nobody's configuration.
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
+os.environ.pop("PEACH_CONFIG", None)
 
 
 def free_port():
@@ -42,6 +48,82 @@ def peach(*args, timeout=60, stdin=None, env=None, check=None, cwd=None):
     if check is not None:
         assert done.returncode == check, (done.returncode, done.stdout, done.stderr)
     return done
+
+
+def driver(*args, env):
+    """Run tests/integration/driver.c; the numbers that it prints."""
+    done = subprocess.run([str(BIN.parent / "tests" / "driver"), *map(str, args)],
+                          capture_output=True, text=True, timeout=120 * SLOW,
+                          env={**os.environ, **env})
+    assert done.returncode == 0, done.stderr
+    return [float(x) for x in done.stdout.split()]
+
+
+def memory(pid, what="VmRSS"):
+    """Resident memory of a process in MiB: VmRSS now, VmHWM at most so far."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) / 1024
+    return 0
+
+
+class Proxy:
+    """A TCP connection's middle: it counts, breaks, and swallows."""
+
+    def __init__(self, endpoint):
+        self.target = tuple(endpoint.removeprefix("tcp://").split(":"))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.bytes = 0
+        self.silent = False  # half open: what comes is swallowed
+        self.refusing = False
+        self.pairs = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(self.target)
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+                continue
+            if self.refusing:
+                near.close()
+                far.close()
+                continue
+            self.pairs += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=(one, other), daemon=True).start()
+
+    def pump(self, one, other):
+        try:
+            while data := one.recv(1 << 16):
+                self.bytes += len(data)
+                if not self.silent:
+                    other.sendall(data)
+        except OSError:
+            pass
+        for end in (one, other):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        """Break every connection; new ones work unless it is refusing."""
+        pairs, self.pairs = self.pairs, []
+        for end in pairs:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it broke by itself
+
+    def close(self):
+        self.listener.close()
+        self.refusing = True
+        self.cut()
 
 
 def lines(done):
@@ -164,6 +246,19 @@ def make_fleet():
     yield make
     for fleet in made:
         fleet.stop()
+
+
+@pytest.fixture
+def proxies():
+    made = []
+
+    def make(endpoint):
+        made.append(Proxy(endpoint))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
 
 
 @pytest.fixture

@@ -131,3 +131,54 @@ def forks(x):
             os._exit(0)
         os.kill(os.getpid(), 9)
     return x
+
+
+def suicide(x):
+    """Kills its process if the item says so."""
+    if isinstance(x, str):
+        os.kill(os.getpid(), 9)
+    return x
+
+
+def note(args):
+    """Adds a line to a file, then takes its time: how often did each item run?"""
+    path, item, seconds = args
+    with open(path, "a") as file:
+        file.write(f"{item}\n")
+    time.sleep(seconds)
+    return item
+
+
+def stubborn(seconds):
+    """Does not stop when it is interrupted."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.05)
+        except KeyboardInterrupt:
+            pass
+    return seconds
+
+
+def eats(mib):
+    """Takes memory and holds it for a while."""
+    block = bytearray(mib << 20)
+    for i in range(0, len(block), 4096):
+        block[i] = 1
+    time.sleep(1)
+    return len(block) >> 20
+
+
+def process(_):
+    return os.getpid()
+
+
+def flaky(path):
+    """Raises the first two times."""
+    with open(path, "a") as file:
+        file.write("ran\n")
+    with open(path) as file:
+        runs = len(file.readlines())
+    if runs < 3:
+        raise RuntimeError(f"run {runs}")
+    return runs

@@ -172,6 +172,8 @@ runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure)
     if (!self) return NULL;
     page = shared;
     self->base = (runtime_t){python_load, python_call, python_destroy};
+    /* Python makes KeyboardInterrupt of SIGINT only if nobody else had it at its start. */
+    signal(SIGINT, SIG_DFL);
     if (!start_interpreter(failure) || !run_bootstrap(self, failure)) {
         free(self);
         return NULL;
