@@ -7,6 +7,7 @@
 #include "version.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -255,8 +256,20 @@ static void tell_credit(broker_t *b)
     }
 }
 
+/* Thousands of connections that have gone, or a burst of payloads, leave free memory
+   in the allocator: the system gets it back. */
+static void keep_memory(broker_t *b)
+{
+    enum { TRIM_MS = 2000, TRIM_BYTES = 8 << 20 };
+    if (b->now_ms - b->trimmed_ms < TRIM_MS) return;
+    b->trimmed_ms = b->now_ms;
+    if (mallinfo2().fordblks > TRIM_BYTES) malloc_trim(0);
+}
+
 static void keep_time(broker_t *b)
 {
+    keep_memory(b);
+
     if (b->now_ms - b->ticked_ms >= TICK_MS) {
         b->ticked_ms = b->now_ms;
         sched_tick(b->sched, b->now_ms);

@@ -289,11 +289,14 @@ static uint64_t part_cost(const part_t *part)
 
 static bool worker_idle(const sched_worker_t *w) { return w->lease_count < w->spec.slots; }
 
+/* Nothing is sent ahead to a worker that fails so often in a row. */
+enum { DOUBTFUL = 4 };
+
 /* Whether the worker may hold more than it can run at once: only of work that is
    known to be short, so that nothing waits here while another worker is free. */
 static bool worker_spare(const sched_t *s, const sched_worker_t *w)
 {
-    return w->lease_count < w->spec.window &&
+    return w->lease_count < w->spec.window && w->strikes < DOUBTFUL &&
            (!w->spec.window_bytes || w->bytes < w->spec.window_bytes) &&
            w->load_ns < (uint64_t)w->spec.slots * s->config.prefetch_ns;
 }

@@ -7,9 +7,9 @@
 
 static const uint64_t avoid_ms = 1000; /* how long a lost part waits for another worker */
 
-/* A worker with so many bad leases in a row rests, if others had as many good ones and
-   few bad ones meanwhile. */
-enum { STRIKES = 8, OTHERS_GOOD_TO_BAD = 4 };
+/* A worker with so many bad leases in a row rests, if others had some good ones and few
+   bad ones meanwhile. */
+enum { STRIKES = 8, OTHERS_GOOD = 3, OTHERS_GOOD_TO_BAD = 4 };
 static const uint64_t rest_ms = 500, longest_rest_ms = 10000;
 
 const char *job_over_text(const job_t *job)
@@ -193,7 +193,7 @@ static void strike(sched_t *s, sched_worker_t *w, lane_t *lane)
     lane->bad++;
     uint64_t others_good = lane->good - w->good_before;
     uint64_t others_bad = lane->bad - w->bad_before - w->strikes;
-    if (w->strikes < STRIKES || others_good < STRIKES ||
+    if (w->strikes < STRIKES || others_good < OTHERS_GOOD ||
         others_bad * OTHERS_GOOD_TO_BAD > others_good)
         return;
     uint32_t doublings = w->strikes - STRIKES;

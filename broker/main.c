@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -102,6 +103,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+/* As many connections as the system lets us have. */
+static void allow_connections(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -125,6 +135,7 @@ int main(int argc, char **argv)
     if (sodium_init() < 0) return EXIT_FAILURE;
     if (a.with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
     int stop_fd = stop_fd_open();
+    allow_connections();
     broker_t *broker = broker_new(&a.broker, error, sizeof error);
     if (!broker) {
         fprintf(stderr, "peach-broker: %s\n", error);

@@ -37,7 +37,7 @@ struct broker {
     list_t peers, dirty;
     list_t preloads, waiters;
     awake_t clock;
-    uint64_t started_ms, now_ms, ticked_ms, beat_ms; /* awake */
+    uint64_t started_ms, now_ms, ticked_ms, beat_ms, trimmed_ms; /* awake */
     uint64_t bad_messages, bad_connections;
     size_t client_count;
     Peach__Credit told; /* to the clients */

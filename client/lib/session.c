@@ -352,7 +352,8 @@ int session_turn(peach_t *self, int timeout_ms)
 {
     /* Short enough to say Hello soon, and to notice a broker that came back. */
     int longest = self->welcomed ? 200 : 20;
-    if (self->batch.elements > 0) longest = 2;
+    session_flush(self);
+    if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
     zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0}, {self->monitor, 0, ZMQ_POLLIN, 0}};
     if (zmq_poll(items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));

@@ -139,4 +139,5 @@ def main():
         (folder / f"seed{counts[name]}").write_bytes(data)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -133,12 +133,12 @@ def lines(done):
 class Process:
     """A program of ours, with its standard error kept."""
 
-    def __init__(self, *args, env=None, prefix=()):
+    def __init__(self, *args, env=None, prefix=(), stdout=None):
         self.log = open(os.memfd_create("log"), "w+b", buffering=0)
         self.process = subprocess.Popen(
             [*prefix, *map(str, args)],
             stdin=subprocess.DEVNULL,
-            stdout=self.log,
+            stdout=stdout or self.log,
             stderr=self.log,
             env={**os.environ, **(env or {})},
         )

@@ -37,7 +37,7 @@ BUGS = {
         "        charge(s, mate, w, attempt, PEACH_E_DIED);\n"
         "    }"),
     "a worker is given more than its window": (
-        "broker/lane.c", "return w->lease_count < w->spec.window &&", "return true &&"),
+        "broker/lane.c", "return w->lease_count < w->spec.window && w", "return w"),
     "a client that reads again stays held": (
         "broker/sched.c", "if (flow_hold(flow, hold) != 0)", "if (hold && flow_hold(flow, hold) != 0)"),
     "a drained worker is told once only": (
