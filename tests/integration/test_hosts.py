@@ -1,67 +1,25 @@
-"""Several hosts on one machine: a network namespace each, joined by a bridge."""
-import os
+"""The programs on hosts of their own (hosts.py)."""
+import json
+import signal
 import subprocess
+import threading
+import time
+import zlib
 
 import pytest
-from conftest import BIN, EXAMPLES, Process, until
-import json
+from conftest import BIN, EXAMPLES, FULL, SLOW, until
+from hosts import Network, NoNamespaces
 
 MULTIP = EXAMPLES / "multip.py"
 PORT = 5001
-TAG = f"peach{os.getpid() % 100000}"
-
-
-def ip(*args, check=True):
-    return subprocess.run(["ip", *args], check=check, capture_output=True, text=True)
-
-
-class Network:
-    """Hosts 10.99.0.1, .2, ... in namespaces of their own; made and removed here."""
-
-    def __init__(self, hosts):
-        self.hosts = [f"{TAG}-{name}" for name in hosts]
-        self.processes = []
-        try:
-            ip("netns", "add", f"{TAG}-net")
-            ip("-n", f"{TAG}-net", "link", "add", "bridge", "type", "bridge")
-            ip("-n", f"{TAG}-net", "link", "set", "bridge", "up")
-            for i, host in enumerate(self.hosts):
-                ip("netns", "add", host)
-                ip("-n", host, "link", "set", "lo", "up")
-                ip("-n", host, "link", "add", "eth0", "type", "veth", "peer", "name", f"port{i}",
-                   "netns", f"{TAG}-net")
-                ip("-n", host, "addr", "add", f"10.99.0.{i + 1}/24", "dev", "eth0")
-                ip("-n", host, "link", "set", "eth0", "up")
-                ip("-n", f"{TAG}-net", "link", "set", f"port{i}", "master", "bridge", "up")
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.close()
-            pytest.skip(f"network namespaces cannot be made here: {error}")
-
-    def prefix(self, host):
-        # A host name of its own too, as another machine would have.
-        name = self.hosts[host].split("-")[1]
-        return ("ip", "netns", "exec", self.hosts[host], "unshare", "-u", "sh", "-c",
-                f'hostname {name}; exec "$@"', name)
-
-    def start(self, host, program, *args):
-        process = Process(BIN / program, *args, prefix=self.prefix(host))
-        self.processes.append(process)
-        return process
-
-    def run(self, host, *args):
-        return subprocess.run([*self.prefix(host), str(BIN / "peach"), *map(str, args)],
-                              capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-
-    def close(self):
-        for process in reversed(self.processes):
-            process.stop()
-        for name in [f"{TAG}-net", *self.hosts]:
-            ip("netns", "del", name, check=False)
 
 
 @pytest.fixture
 def network():
-    network = Network(["broker", "early", "late", "client"])
+    try:
+        network = Network(["broker", "early", "late", "client"])
+    except NoNamespaces as error:
+        pytest.skip(str(error))
     yield network
     network.close()
 
@@ -85,3 +43,54 @@ def test_workers_on_two_hosts_serve_a_client_on_a_third(network):
     assert "early" in table and "late" in table
     done = json.loads(network.run(3, "workers", "--connect", endpoint, "--json").stdout)
     assert all(w["done"] > 0 for w in done)
+
+
+def test_everything_dies_in_turn_during_one_map(network, script):
+    """kill -9 of every worker, then of the broker, then every host's link is cut for longer
+    than a session lasts: complete and exact."""
+    count = 200000 if FULL else 30000
+    preload = script("import time, zlib\n"
+                     "def job(x):\n"
+                     f"    time.sleep({80 / count})\n"
+                     "    return zlib.crc32(str(x).encode())\n", "job.py")
+    endpoint = f"tcp://10.99.0.1:{PORT}"
+    broker_args = (0, "peach-broker", "--insecure", "--bind", f"tcp://0.0.0.0:{PORT}",
+                   "--session-timeout", "2")
+    worker_args = ("peach-worker", "--insecure", "--connect", endpoint, "--slots", "2", "-l", preload)
+    broker = network.start(*broker_args)
+    workers = {host: network.start(host, *worker_args) for host in (1, 2)}
+    result = {}
+
+    def run():
+        result["done"] = subprocess.run(
+            [*network.prefix(3), str(BIN / "peach"), "map", "--quiet", "--connect", endpoint, "job",
+             f"0..{count - 1}"], capture_output=True, text=True, timeout=400 * SLOW,
+            stdin=subprocess.DEVNULL)
+
+    client = threading.Thread(target=run)
+    client.start()
+
+    def kill(process):
+        # The program, not the ip and sh in front of it: they are one process by exec.
+        process.signal(signal.SIGKILL)
+        process.wait()
+
+    time.sleep(3 * SLOW)
+    for host in (1, 2):
+        kill(workers[host])
+        workers[host] = network.start(host, *worker_args)
+        time.sleep(1.5 * SLOW)
+    kill(broker)
+    broker = network.start(*broker_args)
+    time.sleep(1.5 * SLOW)
+    for host in (1, 2, 3, 0):
+        assert client.is_alive(), result
+        network.link(host, up=False)
+        time.sleep(3)
+        network.link(host, up=True)
+        time.sleep(0.5)
+    client.join()
+
+    done = result["done"]
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(zlib.crc32(str(i).encode())) for i in range(count)]
