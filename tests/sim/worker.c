@@ -224,6 +224,19 @@ static void on_assign(world_t *w, unsigned i, const message_t *m)
     pump(w, i);
 }
 
+/* The running item is interrupted: it ends soon. */
+static void interrupt(world_t *w, unsigned i, const order_t *order)
+{
+    sim_worker_t *x = &w->workers[i];
+    for (unsigned s = 0; s < x->slots; s++) {
+        if (x->slot[s].order != order) continue;
+        x->slot[s].serial = ++w->serial;
+        world_at(w, w->now_ms + world_dice(w, 20),
+                 (event_t){
+                     .what = ITEM_END, .who = CLIENTS + i, .slot = s, .serial = x->slot[s].serial});
+    }
+}
+
 static void on_stop(world_t *w, unsigned i, const message_t *m)
 {
     order_t *order = order_find(&w->workers[i], m->lease);
@@ -231,6 +244,7 @@ static void on_stop(world_t *w, unsigned i, const message_t *m)
     if (!order->running) {
         finish(w, i, order, 0); /* not begun: given back */
     } else if (m->kind == CANCEL) {
+        if (!order->cancelled) interrupt(w, i, order);
         order->cancelled = true;
     } else {
         order->yield = true;
