@@ -55,6 +55,15 @@ static void close_socket(peach_t *self)
     self->monitor = self->socket = NULL;
 }
 
+static int socket_failed(peach_t *self)
+{
+    int rc = session_fail(self, errno == EINVAL ? PEACH_E_ARGUMENT : PEACH_E_SYSTEM,
+                          "cannot connect to '%s': %s", self->endpoints.text[self->endpoint],
+                          zmq_strerror(errno));
+    close_socket(self);
+    return rc;
+}
+
 static int open_socket(peach_t *self)
 {
     const int immediate = 1, linger = 200, beat_ms = DEFAULT_BEAT_MS;
@@ -73,7 +82,7 @@ static int open_socket(peach_t *self)
         zmq_setsockopt(self->monitor, ZMQ_RCVHWM, &unbounded, sizeof unbounded) != 0 ||
         zmq_socket_monitor(self->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
         zmq_connect(self->monitor, monitor) != 0)
-        return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
+        return socket_failed(self);
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
     zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof linger);
     zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
@@ -86,10 +95,7 @@ static int open_socket(peach_t *self)
     self->welcomed = false;
     self->hello_ms = 0;
     self->opened_ms = self->now_ms = clock_ms();
-    if (zmq_connect(self->socket, endpoint) != 0)
-        return session_fail(self, PEACH_E_ARGUMENT, "cannot connect to '%s': %s", endpoint,
-                            zmq_strerror(errno));
-    return 0;
+    return zmq_connect(self->socket, endpoint) == 0 ? 0 : socket_failed(self);
 }
 
 static void say_hello(peach_t *self)
@@ -352,6 +358,8 @@ int session_turn(peach_t *self, int timeout_ms)
 {
     /* Short enough to say Hello soon, and to notice a broker that came back. */
     int longest = self->welcomed ? 200 : 20;
+    int rc = self->socket ? 0 : open_socket(self);
+    if (rc) return rc;
     session_flush(self);
     if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
     zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0}, {self->monitor, 0, ZMQ_POLLIN, 0}};
@@ -359,9 +367,10 @@ int session_turn(peach_t *self, int timeout_ms)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
     self->now_ms = clock_ms();
     awake_at(&self->clock, self->now_ms);
-    int rc = receive(self);
+    rc = receive(self);
     if (rc) return rc;
     if (items[1].revents) watch_connection(self);
+    if (!self->socket) return 0; /* the next turn tries again */
     if (self->refused) return self->refused;
     keep_time(self);
     jobs_keep_time(self);
@@ -382,8 +391,10 @@ int session_ask(peach_t *self, const Peach__Envelope *envelope, const wire_frame
     int rc = 0;
     while (rc == 0 && !self->request.answer) {
         if (self->welcomed && asked != self->welcomes) {
-            asked = self->welcomes; /* a broker that was lost has lost the question */
+            /* A broker that was lost has lost the question. */
             rc = session_send(self, envelope, frames);
+            if (rc == 0) asked = self->welcomes;
+            if (rc == PEACH_E_TIMEOUT) rc = 0; /* it is not there, or busy */
             if (rc) break;
         }
         int left = session_left(deadline, clock_ms());
