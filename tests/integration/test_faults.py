@@ -256,3 +256,14 @@ def test_a_queued_task_is_not_charged_with_the_death_of_its_worker(fleet):
     said = job.said()
     assert said.count("0.01\n") == 50, said
     assert said.count("PEACH_E_LOST") == 1 and said.count('"cause"') == 2
+
+
+def test_an_item_that_kills_its_worker_is_found_among_its_mates(fleet):
+    """Which item of a chunk ran when its worker was lost is not known: it goes on with care."""
+    for _ in range(4):
+        fleet.worker(1, TASKS)
+    got = lines(fleet("map", "--quiet", "--chunk", 10, "--retries", 1, "kill_parent", "0..9", check=1))
+    assert [x for x in got if not isinstance(x, dict)] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    error = got[3]["error"]
+    assert error["status"] == "PEACH_E_LOST" and len(error["attempts"]) == 2
+    assert fleet.count_ready() == 1  # three were lost: the first time nobody was charged

@@ -3,15 +3,14 @@
 # You can obtain one at https://mozilla.org/MPL/2.0/.
 """What an executor does in Python: loading preloads, seeding, telling errors.
 
-It is compiled into peach_python.so and run once, in a namespace of its own.
+It is compiled into peach_python.so and run once, in a namespace of its own. What takes
+time to import is imported where it is used: every executor starts with this.
 """
 import importlib
 import importlib.machinery
-import importlib.util
 import os
-import random
 import sys
-import traceback
+import types
 
 
 class PreloadLoader(importlib.machinery.SourceFileLoader):
@@ -33,12 +32,13 @@ def load_file(name, path):
     if folder not in sys.path:
         sys.path.insert(0, folder)  # its neighbours, as if it were run as a script
     loader = PreloadLoader(stem, path)
-    spec = importlib.util.spec_from_file_location(stem, path, loader=loader)
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(stem)
+    module.__spec__ = importlib.machinery.ModuleSpec(stem, loader, origin=path)
+    module.__loader__, module.__file__, module.__package__ = loader, path, ""
     before = sys.modules.get(stem)
     sys.modules[stem] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         if before is None:
             del sys.modules[stem]
@@ -71,6 +71,8 @@ def load_module(name):
 
 def seed(number):
     """Give the item a random state of its own."""
+    import random
+
     random.seed(number)
     try:
         # Also when the function is the first to import it.
@@ -94,6 +96,8 @@ def as_array(view, dtype, shape):
 
 def describe(error):
     """(type, message, traceback) of an exception, without the executor's own frames."""
+    import traceback
+
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else kind.__module__ + "."
     frames = error.__traceback__

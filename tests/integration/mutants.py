@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Breaks the programs on purpose, one place at a time, and expects a test to notice.
+
+    tests/integration/mutants.py [NAME...]
+
+As tests/sim/mutants.py, for what is around the core. Exit status 0: all were noticed.
+"""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# name: file, what stands there, what is put in its place, the test that must fail
+BUGS = {
+    "sessions never go on": (
+        "broker/session.c", "if (ours && peer->role", "if (false && ours && peer->role",
+        "test_faults.py -k broken_connection"),
+    "nobody is held": ("broker/work.c", "if (client->outbox.bytes > limit)", "if (false)",
+                       "test_fairness.py -k never_reads"),
+    "freed memory is kept": ("broker/broker.c", "if (mallinfo2().fordblks > TRIM_BYTES)", "if (false)",
+                             "test_strangers.py"),
+    "a silent broker is not left (client)": (
+        "client/lib/session.c", "if (self->clock.awake_ms - self->heard_ms > silence &&", "if (false &&",
+        "test_faults.py -k half_open"),
+    "a silent broker is not left (worker)": (
+        "worker/link.c", "if (w->now_ms - link->heard_ms > link->session_ms / 2)", "if (false)",
+        "test_faults.py -k half_open"),
+    "deadlines are the broker's only": (
+        "client/lib/feed.c", "if (job->deadline_ms && self->now_ms >= job->deadline_ms) expire(job);", "",
+        "test_limits.py -k without_a_broker"),
+    "interrupts do not reach Python": (
+        "worker/python/runtime.c", "signal(SIGINT, SIG_DFL);", "", "test_limits.py -k over_its_time"),
+    "items may run for ever": (
+        "worker/orders.c", "if (!limit_ms || order->cancelled) return;", "return;",
+        "test_limits.py -k over_its_time"),
+    "what does not stop is not killed": (
+        "worker/orders.c", "kill(seat->process.pid, SIGKILL);", "",
+        "test_limits.py -k does_not_stop"),
+    "executors are not weighed": (
+        "worker/crew.c", "if (weighing && seat->process.pid > 0) weigh(w, seat);", "",
+        "test_limits.py -k over_its_memory"),
+    "executors are not replaced": (
+        "worker/orders.c", "if (w->options.recycle && seat->ran_items", "if (false && seat->ran_items",
+        "test_limits.py -k replaced"),
+    "care is not taken": (
+        "worker/executor.c", "bool report_each = job->retries == 0 || task->careful;",
+        "bool report_each = job->retries == 0;", "test_faults.py -k among_its_mates"),
+    "a worker leaves before its results are there": (
+        "worker/worker.c", "if (!link_settled(&w->links[i])) return false;", "",
+        "test_faults.py -k 'restarted_in_turn'"),
+    "bad workers do not rest": (
+        "broker/lease.c", "w->rest_ms = s->now_ms +", "w->rest_ms = 0 * s->now_ms + 0 *",
+        "test_fairness.py -k fails_everything"),
+    "a worker's Goodbye is a loss": (
+        "broker/broker.c", "session_leave(b, peer);", 'session_end(b, peer, "left");',
+        "test_faults.py -k 'restarted_in_turn'"),
+    "the file is not read": ("proto/config.c", "if (!file && errno == 0) return argv;", "return argv;",
+                             "test_limits.py -k times_come_from"),
+}
+
+
+def main():
+    missed = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for path in subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, text=True,
+                                   capture_output=True).stdout.splitlines():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, folder / path)
+        build = folder / "build"
+        subprocess.run(["cmake", "-G", "Ninja", "-S", folder, "-B", build,
+                        "-DCMAKE_BUILD_TYPE=RelWithDebInfo"], check=True, stdout=subprocess.DEVNULL)
+        for name, (path, right, wrong, test) in BUGS.items():
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
+            file = folder / path
+            text = file.read_text()
+            assert text.count(right) == 1, f"{path} has changed: {name}"
+            file.write_text(text.replace(right, wrong))
+            subprocess.run(["cmake", "--build", build], check=True, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+            done = subprocess.run(
+                f"/usr/bin/python3 -m pytest -q -x -p no:cacheprovider {folder}/tests/integration/{test}",
+                shell=True, env={**os.environ, "PEACH_BIN": str(build / "bin")}, text=True,
+                capture_output=True)
+            file.write_text(text)
+            missed += done.returncode == 0
+            why = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            print(f"{'MISSED' if done.returncode == 0 else 'noticed'}: {name}: {' '.join(why)[:150]}",
+                  flush=True)
+    return missed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
