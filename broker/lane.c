@@ -322,8 +322,8 @@ static bool part_suits(const sched_t *s, const part_t *part, const sched_worker_
     const lane_t *lane = part->task->job->lane;
     if (part->avoid == worker->serial && lane->workers > 1 && s->now_ms < part->avoid_until_ms)
         return false;
-    return worker_idle(worker) ||
-           (lane->item_ns > 0 && !part->returned && part_cost(part) <= s->config.prefetch_ns);
+    return worker_idle(worker) || (lane->item_ns > 0 && !part->returned && !part->piece &&
+                                   part_cost(part) <= s->config.prefetch_ns);
 }
 
 /* The flow's next part for this worker, or NULL. Parts that were lost and wait for
@@ -342,9 +342,22 @@ static part_t *flow_next(const sched_t *s, const flow_t *flow, const sched_worke
     return NULL;
 }
 
+/* The next piece of a part that is given out in pieces; the rest stays in the queue. */
+static part_t *take_piece(part_t *part)
+{
+    size_t count;
+    const range_t first = *ranges_all(&part->todo, &count);
+    if (!part->piece || ranges_items(&part->todo) <= part->piece) return NULL;
+    return part_split(part, first.first, first.count < part->piece ? first.count : part->piece);
+}
+
 static void grant(sched_t *s, flow_t *flow, part_t *part, sched_worker_t *worker)
 {
-    flow_take(s, flow, part);
+    part_t *piece = take_piece(part);
+    if (piece)
+        part = piece;
+    else
+        flow_take(s, flow, part);
     sched_client_t *client = flow->client;
     task_t *task = part->task;
     part->lease = ++s->last_lease;
@@ -369,9 +382,8 @@ static void grant(sched_t *s, flow_t *flow, part_t *part, sched_worker_t *worker
     worker_sort(s, worker);
     size_t count;
     const range_t *todo = ranges_all(&part->todo, &count);
-    sched_order_t order = {part->lease, task->job->user, task->first_item,
-                           task->items, task->payload,   todo,
-                           count,       part->careful};
+    sched_order_t order = {
+        part->lease, task->job->user, task->first_item, task->items, task->payload, todo, count};
     s->ops.assign(s->shell, worker->user, &order);
 }
 

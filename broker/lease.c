@@ -5,6 +5,9 @@
 
 #include <stdio.h>
 
+/* A lost lease of several items goes on in so many pieces. */
+enum { PIECES = 64 };
+
 static const uint64_t avoid_ms = 1000; /* how long a lost part waits for another worker */
 
 /* A worker with so many bad leases in a row rests, if others had some good ones and few
@@ -81,11 +84,10 @@ static void charge(sched_t *s, part_t *part, const sched_worker_t *w,
    charged and need not wait for it. NULL when it is not in the part. */
 static part_t *isolate(part_t *part, uint32_t item)
 {
-    part_t *alone = part_split(part, item);
+    part_t *alone = part_split(part, item, 1);
     if (!alone) return NULL;
     alone->attempts = part->attempts;
     alone->attempt_count = part->attempt_count;
-    alone->careful = part->careful;
     part->attempts = NULL;
     part->attempt_count = 0;
     return alone;
@@ -95,23 +97,15 @@ void lease_lost(sched_t *s, part_t *part, sched_worker_t *w, const char *cause, 
 {
     const job_t *job = part->task->job;
     sched_attempt_t attempt = {w->spec.host, 0, cause};
-    size_t ranges;
     lease_close(s, part);
-    if (ranges_empty(&part->todo)) {
-        requeue(s, part);
-    } else if (job->retries == 0) {
-        /* At most once is at most once: what may have started does not start again. */
+    uint32_t left = ranges_items(&part->todo);
+    /* At most once is at most once: what may have started does not start again. */
+    if (left > 0 && (job->retries == 0 || (ran && left == 1))) {
         charge(s, part, w, &attempt, PEACH_E_LOST);
-    } else if (ran && ranges_items(&part->todo) == 1) {
-        charge(s, part, w, &attempt, PEACH_E_LOST);
-    } else if (ran && part->careful) {
-        part_t *alone = isolate(part, ranges_all(&part->todo, &ranges)->first);
-        requeue(s, part);
-        if (alone) charge(s, alone, w, &attempt, PEACH_E_LOST);
-    } else {
-        part->careful = ran;
-        requeue(s, part);
+        return;
     }
+    if (ran) part->piece = (left + PIECES - 1) / PIECES;
+    requeue(s, part);
 }
 
 void lease_undelivered(sched_t *s, part_t *part)

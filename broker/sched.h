@@ -79,7 +79,6 @@ typedef struct {
     void *payload;
     const range_t *todo; /* the items of the task that are to run */
     size_t todo_count;
-    bool careful; /* report each item before the next one begins */
 } sched_order_t;
 
 typedef struct {
@@ -158,10 +157,10 @@ void sched_worker_reconcile(sched_t *self, sched_worker_t *worker, uint64_t *hel
 void sched_worker_drain(sched_t *self, sched_worker_t *worker);
 
 /* It is gone, its leases with it: their items are queued again. The oldest leases, one
-   a slot, were running. Which of a lease's items ran is not known, so one of several
-   items goes on carefully (each item reported before the next begins), uncharged; if a
-   careful one is lost, its first unreported item is charged with the attempt, and no
-   other. Frees worker. */
+   a slot, were running. A lease of one item is charged with the attempt. Which item of
+   several ran is not known: they are given out in pieces from then on, 64 of them and
+   none ahead of what runs, uncharged; so a few losses find the item that caused them,
+   and no other is charged. Frees worker. */
 void sched_worker_remove(sched_t *self, sched_worker_t *worker, const char *cause);
 
 /* It leaves and has said all: what it did not report it did not begin, and is queued

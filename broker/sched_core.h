@@ -54,7 +54,7 @@ typedef struct {
     uint64_t avoid; /* the worker (its serial) that lost it last; 0: none */
     uint64_t avoid_until_ms;
     bool returned;  /* a worker gave it back: not sent ahead again */
-    bool careful;   /* it was on a worker that was lost */
+    uint32_t piece; /* it was on a worker that was lost: at most so many items a lease; 0 */
     bool good, bad; /* of its lease: an item has a result, has an error */
 } part_t;
 
@@ -161,8 +161,9 @@ job_t *job_find(sched_client_t *client, uint64_t id);
 /* Frees a job that has no tasks. */
 void job_end(sched_t *s, job_t *job);
 
-/* The part that is taken out of a task for items first..first+count-1 of from. */
-part_t *part_split(part_t *from, uint32_t item);
+/* A part of its own for items first..first+count-1 of from; NULL when they are not all in
+   it, or memory is out. */
+part_t *part_split(part_t *from, uint32_t first, uint32_t count);
 
 /* Frees the part; the task too when it was the last one. */
 void part_end(sched_t *s, part_t *part);

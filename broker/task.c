@@ -129,17 +129,18 @@ static void task_end(sched_t *s, task_t *task)
     if (--job->tasks == 0) job_end(s, job);
 }
 
-part_t *part_split(part_t *from, uint32_t item)
+part_t *part_split(part_t *from, uint32_t first, uint32_t count)
 {
     task_t *task = from->task;
     part_t *part = calloc(1, sizeof *part);
     if (!part) return NULL;
-    if (!ranges_remove(&from->todo, item, 1)) {
+    if (!ranges_remove(&from->todo, first, count)) {
         free(part);
         return NULL;
     }
     part_init(part, task);
-    ranges_init(&part->todo, item, 1);
+    ranges_init(&part->todo, first, count);
+    part->piece = from->piece;
     return part;
 }
 

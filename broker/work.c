@@ -126,7 +126,6 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
     task.first_item = order->first_item;
     task.items = order->items;
     task.payload = &payload;
-    task.careful = order->careful;
     bool whole = order->todo_count == 1 && order->todo[0].count == order->items;
     if (!whole && order->todo_count > 1) {
         ranges = calloc(order->todo_count, sizeof *ranges);

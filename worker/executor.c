@@ -320,7 +320,6 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
                       uint32_t count, pending_t *p)
 {
     uint32_t number = (uint32_t)task->id;
-    bool report_each = job->retries == 0 || task->careful;
     for (uint32_t i = first; i < first + count; i++) {
         failure_t failure = {0};
         if (atomic_load(&x->shared->yield) == number + 1) return false;
@@ -347,7 +346,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
         failure_clear(&failure);
         x->now_ns = clock_ns();
         /* Who may run once only is reported before the next one begins. */
-        if (report_each || x->now_ns - x->flushed_ns > FLUSH_NS) {
+        if (job->retries == 0 || x->now_ns - x->flushed_ns > FLUSH_NS) {
             close_segment(x, p);
             flush_batch(x);
         }

@@ -259,7 +259,7 @@ def test_a_queued_task_is_not_charged_with_the_death_of_its_worker(fleet):
 
 
 def test_an_item_that_kills_its_worker_is_found_among_its_mates(fleet):
-    """Which item of a chunk ran when its worker was lost is not known: it goes on with care."""
+    """Which item of a chunk ran when its worker was lost is not known: it goes on in pieces."""
     for _ in range(4):
         fleet.worker(1, TASKS)
     got = lines(fleet("map", "--quiet", "--chunk", 10, "--retries", 1, "kill_parent", "0..9", check=1))

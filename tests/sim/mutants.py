@@ -42,9 +42,9 @@ BUGS = {
         "broker/sched.c", "if (flow_hold(flow, hold) != 0)", "if (hold && flow_hold(flow, hold) != 0)"),
     "a drained worker is told once only": (
         "broker/sched.c", "if (connected) w->drained = false;", ""),
-    "a split part is lost with its lease": (
-        "broker/lease.c", "part_t *alone = isolate(part, ranges_all(&part->todo, &ranges)->first);\n        requeue(s, part);",
-        "part_t *alone = isolate(part, ranges_all(&part->todo, &ranges)->first);\n        part_end(s, part);"),
+    "what is left of a part given out in pieces is lost": (
+        "broker/lane.c", "    if (piece)\n        part = piece;\n    else\n        flow_take(s, flow, part);",
+        "    flow_take(s, flow, part);\n    if (piece) part = piece;"),
 }
 
 

@@ -80,11 +80,8 @@ static void on_assign(void *shell, void *worker, const sched_order_t *order)
 {
     world_t *w = shell;
     unsigned i = number_of(worker), tag = number_of(order->payload);
-    message_t m = {.kind = ASSIGN,
-                   .lease = order->lease,
-                   .client = tag / TASKS,
-                   .task = tag % TASKS,
-                   .careful = order->careful};
+    message_t m = {
+        .kind = ASSIGN, .lease = order->lease, .client = tag / TASKS, .task = tag % TASKS};
     for (size_t r = 0; r < order->todo_count; r++)
         for (uint32_t k = 0; k < order->todo[r].count; k++)
             m.todo |= 1u << (order->todo[r].first + k);

@@ -164,7 +164,7 @@ void worker_item_end(world_t *w, unsigned i, unsigned s, uint64_t serial)
     item->raised += item->failed;
     if (item->failed && job->retry_errors) item->excuses++;
     order->pending |= 1u << slot->item;
-    if (job->retries == 0 || order->careful || world_dice(w, 2)) flush(w, i, order, false);
+    if (job->retries == 0 || world_dice(w, 2)) flush(w, i, order, false);
     begin_item(w, i, s);
     pump(w, i);
 }
@@ -215,11 +215,7 @@ static void on_assign(world_t *w, unsigned i, const message_t *m)
         world_wrong(w, "worker %u is given more than it asked for", i);
         return;
     }
-    *order = (order_t){.lease = m->lease,
-                       .client = m->client,
-                       .task = m->task,
-                       .todo = m->todo,
-                       .careful = m->careful};
+    *order = (order_t){.lease = m->lease, .client = m->client, .task = m->task, .todo = m->todo};
     x->queue[x->queued++] = order;
     pump(w, i);
 }

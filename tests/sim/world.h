@@ -64,7 +64,7 @@ typedef struct {
     unsigned client, task, job;
     uint32_t first, count, todo; /* todo: a bit an item */
     int status;
-    bool ended, careful;
+    bool ended;
     uint64_t elapsed_ns;
     unsigned held;
     uint64_t leases[ORDERS];
@@ -111,7 +111,7 @@ typedef struct {
     uint64_t lease;
     unsigned client, task;
     uint32_t todo, pending; /* pending: ended and not reported yet */
-    bool careful, cancelled, yield, running;
+    bool cancelled, yield, running;
 } order_t;
 
 typedef struct {

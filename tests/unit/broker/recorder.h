@@ -21,7 +21,7 @@ typedef struct {
     int worker; /* its user pointer is its number */
     char job;
     uint32_t first, count; /* the first range of todo */
-    bool careful;
+
 } seen_t;
 
 typedef struct {
@@ -45,8 +45,7 @@ static void on_assign(void *shell, void *worker, const sched_order_t *order)
                                            (int)(intptr_t)worker,
                                            order->job ? *(char *)order->job : '?',
                                            order->todo[0].first,
-                                           order->todo[0].count,
-                                           order->careful};
+                                           order->todo[0].count};
 }
 
 static void on_cancel(void *shell, void *worker, uint64_t lease)
