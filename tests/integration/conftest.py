@@ -75,7 +75,8 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
         self.bytes = 0
-        self.silent = False  # half open: what comes is swallowed
+        self.frozen = set()  # half open: what comes is swallowed, no end is told
+        self.paused = False  # what comes waits
         self.refusing = False
         self.pairs = []
         threading.Thread(target=self.accept, daemon=True).start()
@@ -101,15 +102,23 @@ class Proxy:
         try:
             while data := one.recv(1 << 16):
                 self.bytes += len(data)
-                if not self.silent:
+                while self.paused:
+                    time.sleep(0.01)
+                if one not in self.frozen:
                     other.sendall(data)
         except OSError:
             pass
+        if one in self.frozen:
+            return
         for end in (one, other):
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def freeze(self):
+        """The connections that there are become half open; new ones work."""
+        self.frozen |= set(self.pairs)
 
     def cut(self):
         """Break every connection; new ones work unless it is refusing."""

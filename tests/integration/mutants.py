@@ -51,13 +51,13 @@ BUGS = {
         "test_faults.py -k among_its_mates"),
     "a worker leaves before its results are there": (
         "worker/worker.c", "if (!link_settled(&w->links[i])) return false;", "",
-        "test_faults.py -k 'restarted_in_turn'"),
+        "test_faults.py -k results_are_there"),
     "bad workers do not rest": (
         "broker/lease.c", "w->rest_ms = s->now_ms +", "w->rest_ms = 0 * s->now_ms + 0 *",
         "test_fairness.py -k fails_everything"),
     "a worker's Goodbye is a loss": (
         "broker/broker.c", "session_leave(b, peer);", 'session_end(b, peer, "left");',
-        "test_faults.py -k 'restarted_in_turn'"),
+        "test_faults.py -k goodbye"),
     "the file is not read": ("proto/config.c", "if (!file && errno == 0) return argv;", "return argv;",
                              "test_limits.py -k times_come_from"),
 }
