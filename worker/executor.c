@@ -307,7 +307,7 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
             failure->status = PEACH_E_CANCELLED;
         else
             failure_set(failure, PEACH_E_TIMEOUT, "the item ran longer than its limit of %g s",
-                        job->item_ms / 1000.0);
+                        atomic_load(&x->shared->limit_ms) / 1000.0);
     }
     if (args != one) free(args);
     return value;

@@ -368,6 +368,7 @@ static void watch_time(worker_t *w, seat_t *seat, order_t *order)
     order->expiring = true;
     order->expired_item = item;
     order->kill_ms = w->now_ms + w->options.grace_ms;
+    atomic_store(&seat->process.shared->limit_ms, limit_ms);
     slot_interrupt(&seat->process, order->number, item);
 }
 

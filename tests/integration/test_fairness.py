@@ -154,19 +154,24 @@ def test_a_client_that_never_reads_hurts_nobody(make_fleet):
     assert memory(fleet.broker.pid) < limit * SLOW
 
 
-def test_a_slow_reader_gets_everything(fleet):
+def test_a_slow_reader_gets_everything_and_holds_little(fleet):
     fleet.worker(2, TASKS)
-    size = 200000
-    client = subprocess.Popen([str(BIN / "peach"), "map", "--quiet", "large", *[str(size)] * 300],
-                              stdout=subprocess.PIPE, text=True,
+    size = 1 << 20
+    client = subprocess.Popen([str(BIN / "peach"), "map", "--quiet", "--chunk", "1", "large",
+                               *[str(size)] * 200], stdout=subprocess.PIPE, text=True,
                               env={**os.environ, **fleet.env})
     got = 0
     for line in client.stdout:
         assert len(json.loads(line)["$bytes"]) > size
         got += 1
-        if got < 20:
+        if got < 40:
             time.sleep(0.05)
-    assert client.wait(60) == 0 and got == 300
+        if got == 40:
+            held = memory(client.pid, "VmHWM")
+    assert client.wait(60) == 0 and got == 200
+    print(f"a slow reader of 200 MiB held at most {held:.0f} MiB")
+    if SLOW == 1:
+        assert held < 160
 
 
 def test_eight_threads_with_a_handle_each(fleet):

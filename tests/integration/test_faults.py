@@ -174,6 +174,8 @@ def test_a_process_that_is_stopped_and_goes_on(make_fleet, victim):
     until(lambda: fleet.view()["running_tasks"] > 0, 10)
     process = {"broker": fleet.broker, "worker": worker, "client": job}[victim]
     process.signal(signal.SIGSTOP)
+    if victim == "client":  # it is given up, and what it ran is cancelled
+        until(lambda: fleet.view()["running_tasks"] == 0, 10)
     time.sleep(2.5)
     process.signal(signal.SIGCONT)
     assert job.wait(60) == 0, job.said()
