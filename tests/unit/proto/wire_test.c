@@ -203,6 +203,10 @@ static void every_bound_of_the_protocol_is_checked(void **state)
     job.priority = 8;
     assert_int_equal(decode(&envelope, 0), PEACH_E_PROTOCOL);
     job.priority = 0;
+    job.weight = WIRE_MAX_WEIGHT + 1;
+    assert_int_equal(decode(&envelope, 0), PEACH_E_PROTOCOL);
+    job.weight = WIRE_MAX_WEIGHT;
+    assert_int_equal(decode(&envelope, 0), 0);
     job.function = "";
     assert_int_equal(decode(&envelope, 0), PEACH_E_PROTOCOL);
     job.function = long_name;
@@ -242,6 +246,10 @@ static void a_hello_says_who_speaks(void **state)
     registration.window = 1;
     assert_int_equal(decode(&envelope, 0), PEACH_E_PROTOCOL); /* window below slots */
     registration.window = 4;
+    assert_int_equal(decode(&envelope, 0), 0);
+    hello.token = (ProtobufCBinaryData){3, session}; /* of no Welcome */
+    assert_int_equal(decode(&envelope, 0), PEACH_E_PROTOCOL);
+    hello.token.len = sizeof session;
     assert_int_equal(decode(&envelope, 0), 0);
     /* Of another version only the version is looked at. */
     hello.version = WIRE_VERSION + 1;
