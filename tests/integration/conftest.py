@@ -198,10 +198,10 @@ class Fleet:
 
     def worker(self, slots=1, *preloads, args=()):
         """Start a worker and wait until it is ready, or has ended."""
-        before = len(self.workers())
         options = [x for p in preloads for x in ("-l", p)]
         process = self.start("peach-worker", "--slots", slots, *options, *args)
-        until(lambda: self.count_ready() > before or process.process.poll() is not None, 30)
+        until(lambda: process.process.poll() is not None or
+              any(w["pid"] == process.pid and w["state"] == "ready" for w in self.workers()), 30)
         return process
 
     def __call__(self, *args, **more):
