@@ -18,8 +18,9 @@
 #include <argp.h>
 #include <stddef.h>
 
-/* What main was given with the section's options put in behind argv[0]. It lives until the next call. known are the options that the section may have; a member "connect"
-   is left out when $PEACH_BROKER is set. NULL after a sentence in error. */
+/* What main was given with the section's options put in behind argv[0]. It lives until the next
+   call. known are the options that the section may have; a member "connect" is left out when
+   $PEACH_BROKER is set. NULL after a sentence in error. */
 char **config_arguments(const char *section, const struct argp_option *known, int *argc,
                         char **argv, char *error, size_t error_size);
 

@@ -22,8 +22,8 @@ typedef struct {
        it, or SHARED_WHOLE. */
     _Atomic uint64_t stop;
     _Atomic uint32_t limit_ms; /* that the item to be interrupted ran over */
-    _Atomic uint32_t yield;   /* number + 1 of the task that is to end after its item */
-    _Atomic uint32_t preload; /* preloads begun */
+    _Atomic uint32_t yield;    /* number + 1 of the task that is to end after its item */
+    _Atomic uint32_t preload;  /* preloads begun */
 } shared_t;
 
 #define SHARED_WHOLE UINT32_MAX
