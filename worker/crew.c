@@ -17,7 +17,7 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     if (rc) return rc;
     seat->restart_ms = 0;
     seat->seen_claim = 0;
-    seat->ran_items = 0;
+    seat->sent_items = 0;
     seat->retiring = false;
     *seat->killed = 0;
     wire_batch_clear(&seat->batch);

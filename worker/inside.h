@@ -65,7 +65,7 @@ typedef struct {
     uint64_t seen_claim; /* at the last look */
     uint64_t restart_ms; /* when the next process is started; 0: one is there */
     unsigned failures;   /* in a row, without running anything */
-    uint64_t ran_items;  /* by this process */
+    uint64_t sent_items; /* to this process, and not taken back */
     bool retiring;       /* it is to be replaced once it has nothing to do */
     char killed[96];     /* why we killed it */
     wire_batch_t batch;  /* Assign */

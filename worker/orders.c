@@ -36,6 +36,13 @@ static void order_end(worker_t *w, order_t *order)
     order_free(w, order);
 }
 
+static uint64_t order_items(const order_t *order)
+{
+    uint64_t items = 0;
+    for (size_t i = 0; i < order->todo_count; i++) items += order->todo[i].count;
+    return order->todo_count ? items : order->items;
+}
+
 static order_t *order_new(wire_message_t *message, const Peach__Task *task)
 {
     order_t *order = calloc(1, sizeof *order);
@@ -139,13 +146,19 @@ static size_t seat_room(const worker_t *w)
     return ahead > max_ahead ? max_ahead : (size_t)ahead;
 }
 
+/* Whether the executor has had so many items that it is to be replaced. */
+static bool seat_worn(const worker_t *w, const seat_t *seat)
+{
+    return w->options.recycle && seat->sent_items >= w->options.recycle;
+}
+
 /* The ready executor with the fewest orders, or NULL. */
 static seat_t *seat_free(const worker_t *w, size_t room)
 {
     seat_t *best = NULL;
     for (unsigned i = 0; i < w->options.slots; i++) {
         seat_t *seat = &w->seats[i];
-        if (seat->order_count >= room || !crew_ready(w, seat)) continue;
+        if (seat->order_count >= room || !crew_ready(w, seat) || seat_worn(w, seat)) continue;
         if (!best || seat->order_count < best->order_count) best = seat;
         if (best->order_count == 0) break;
     }
@@ -166,6 +179,7 @@ void orders_pump(worker_t *w)
             continue;
         }
         seat->process.sent++;
+        seat->sent_items += order_items(order);
         list_remove(&order->node);
         list_append(&seat->orders, &order->node);
         seat->order_count++;
@@ -185,6 +199,7 @@ static void take_back(worker_t *w, seat_t *seat)
         list_remove(n);
         list_prepend(&w->waiting, n);
         seat->order_count--;
+        seat->sent_items -= order_items(LIST_ITEM(n, order_t, node));
     }
 }
 
@@ -209,9 +224,6 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
             result->failures[j]->pid = (uint32_t)seat->process.pid;
         }
         if (order->link) link_result(order->link, message, result, order->lease);
-        for (size_t j = 0; j < result->n_segments; j++)
-            seat->ran_items += result->segments[j]->count;
-        seat->ran_items += result->n_failures;
         if (!result->ended) continue;
         uint64_t ns = result->elapsed_us * 1000 + 1;
         w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
@@ -219,9 +231,9 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
         seat->failures = 0;
         order_free(w, order);
     }
-    if (w->options.recycle && seat->ran_items >= w->options.recycle && !seat->retiring) {
+    if (seat->order_count == 0 && seat_worn(w, seat)) {
         seat->retiring = true;
-        take_back(w, seat);
+        slot_dismiss(&seat->process);
     }
 }
 
@@ -375,7 +387,6 @@ static void watch_time(worker_t *w, seat_t *seat, order_t *order)
 static void look_at(worker_t *w, seat_t *seat)
 {
     if (!seat->process.shared) return;
-    if (seat->retiring && seat->order_count == 0) slot_dismiss(&seat->process);
     uint64_t claim = atomic_load(&seat->process.shared->claim);
     if (claim == seat->seen_claim && seat->order_count > 1) take_back(w, seat);
     seat->seen_claim = claim;

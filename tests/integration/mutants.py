@@ -44,7 +44,7 @@ BUGS = {
         "worker/crew.c", "if (weighing && seat->process.pid > 0) weigh(w, seat);", "",
         "test_limits.py -k over_its_memory"),
     "executors are not replaced": (
-        "worker/orders.c", "if (w->options.recycle && seat->ran_items", "if (false && seat->ran_items",
+        "worker/orders.c", "return w->options.recycle && seat->sent_items", "return false && seat->sent_items",
         "test_limits.py -k replaced"),
     "lost chunks go on whole": (
         "broker/lease.c", "if (ran) part->piece = (left + PIECES - 1) / PIECES;", "",
