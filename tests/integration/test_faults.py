@@ -284,7 +284,7 @@ def test_a_worker_that_stops_at_once_says_what_it_ran(fleet, tmp_path):
 def test_a_queued_task_is_not_charged_with_the_death_of_its_worker(fleet):
     """dask 5234: allowed-failures is spent on deaths of workers it never ran on."""
     worker = fleet.worker(1, TASKS)
-    job = fleet.start("peach", "map", "--quiet", "--retries", 1, "--chunk", 1, "nap", "1.5",
+    job = fleet.start("peach", "map", "--quiet", "--retries", 1, "--chunk", 1, "nap", "6",
                       *["0.01"] * 50)
     for _ in range(2):
         until(lambda: fleet.view()["running_tasks"] > 0, 10)
