@@ -136,7 +136,8 @@ static FILE *open_file(char *path, size_t size)
     return file;
 }
 
-static char **arguments; /* the last ones given; their texts live as long as the program */
+/* Those of the last call, and the texts that they point to. */
+static char **arguments, **texts;
 
 char **config_arguments(const char *section, const struct argp_option *known, int *argc,
                         char **argv, char *error, size_t error_size)
@@ -158,11 +159,12 @@ char **config_arguments(const char *section, const struct argp_option *known, in
     free(text);
     while (options && options[from_file]) from_file++;
     char **all = options ? calloc((size_t)*argc + from_file + 1, sizeof *all) : NULL;
+    config_free(&texts);
     free(arguments);
+    texts = options;
     arguments = all;
     if (!all) {
         snprintf(error, error_size, "the configuration '%s': %s", path, why);
-        config_free(&options);
         return NULL;
     }
     const char *broker = getenv("PEACH_BROKER");
@@ -171,10 +173,7 @@ char **config_arguments(const char *section, const struct argp_option *known, in
     for (size_t i = 0; i < from_file; i++)
         if (!broker || !*broker || strncmp(options[i], "--connect", 9) != 0)
             all[count++] = options[i];
-        else
-            free(options[i]);
     for (int i = 1; i < *argc; i++) all[count++] = argv[i];
-    free(options);
     *argc = count;
     return all;
 }

@@ -285,13 +285,13 @@ static uint64_t stalled(const world_t *w, const event_t *e)
 
 static void happen(world_t *w, const event_t *e)
 {
-    const conn_t *c = &w->conn[e->who];
+    bool now = e->what <= AT_PEER && e->epoch == w->conn[e->who].epoch;
     switch (e->what) {
     case AT_BROKER:
-        if (e->epoch == c->epoch || c->late) shell_message(w, e->who, e->epoch, e->message);
+        if (now || w->conn[e->who].late) shell_message(w, e->who, e->epoch, e->message);
         break;
     case AT_PEER:
-        if (e->epoch != c->epoch) break;
+        if (!now) break;
         if (e->who < CLIENTS)
             client_message(w, e->who, e->message);
         else
