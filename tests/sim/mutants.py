@@ -18,7 +18,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # name: file, what stands there, what is put in its place
 BUGS = {
-    "at most once runs again": ("broker/lease.c", "} else if (job->retries == 0) {", "} else if (false) {"),
+    "at most once runs again": (
+        "broker/lease.c", "if (left > 0 && (job->retries == 0 || (ran && left == 1))) {",
+        "if (left > 0 && ran && left == 1) {"),
     "an order that got lost is forgotten": (
         "broker/sched.c", "            lease_undelivered(s, part);\n    }", "            ;\n    }"),
     "a result more than was acknowledged is dropped": (
