@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """A seeded program that kills, stops, cuts off and restarts while clients map, and checks
 every result.
 

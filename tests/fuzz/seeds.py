@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Writes the fuzzers' seeds, made of real messages: tests/fuzz/seeds.py FOLDER"""
 import pathlib
 import re

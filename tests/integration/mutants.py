@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Breaks the programs on purpose, one place at a time, and expects a test to notice.
 
     tests/integration/mutants.py [NAME...]

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Breaks the code on purpose, one place at a time, and expects the simulation to find it.
 
     tests/sim/mutants.py [--seconds S] [NAME...]
