@@ -123,7 +123,7 @@ static void on_results(broker_t *b, peer_t *worker, wire_message_t *message)
     if (!is_next(b, worker, wire_envelope(message)->results->serial)) return;
     worker->unacknowledged_bytes += wire_message_bytes(message);
     work_results(b, worker, message);
-    if (worker->unacknowledged_bytes > ACKNOWLEDGE_BYTES) session_acknowledge(b, worker);
+    if (worker->unacknowledged_bytes > ACKNOWLEDGE_BYTES) session_heartbeat(b, worker);
 }
 
 static void on_client(broker_t *b, peer_t *peer, wire_message_t *message)

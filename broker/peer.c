@@ -143,18 +143,7 @@ int peer_send(peer_t *self, void *router, const Peach__Envelope *envelope,
         if (rc != PEACH_E_TIMEOUT) return rc;
     }
     if ((rc = batch_queue(self)) != 0) return rc;
-    /* An envelope is kept as what a batch sends: its body's field and bytes. */
-    size_t size = peach__envelope__get_packed_size(envelope);
-    wire_batch_t whole = {.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
-    if (!whole.bytes) return PEACH_E_MEMORY;
-    peach__envelope__pack(envelope, whole.bytes);
-    for (size_t i = 0; frames && i < frames->count && rc == 0; i++) {
-        Peach__Payload field;
-        rc = wire_attach(&whole.frames, frames->payloads[i], &field);
-    }
-    if (rc == 0) rc = outbox_add(&self->outbox, 0, &whole, false);
-    wire_batch_free(&whole);
-    return rc;
+    return outbox_add_envelope(&self->outbox, envelope, frames);
 }
 
 int peer_batch_job(peer_t *self, shell_job_t *job, uint32_t *index)

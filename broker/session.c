@@ -187,7 +187,7 @@ void session_hello(broker_t *b, zmq_msg_t *route, const Peach__Hello *hello)
 
 /* ---- time ---- */
 
-static void heartbeat(broker_t *b, peer_t *peer)
+void session_heartbeat(broker_t *b, peer_t *peer)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Heartbeat message = PEACH__HEARTBEAT__INIT;
@@ -198,14 +198,12 @@ static void heartbeat(broker_t *b, peer_t *peer)
     shell_send(b, peer, &envelope, NULL);
 }
 
-void session_acknowledge(broker_t *b, peer_t *worker) { heartbeat(b, worker); }
-
 void sessions_keep(broker_t *b)
 {
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
         peer_t *peer = LIST_ITEM(n, peer_t, node);
         if (peer->worker && peer->connected && peer->received != peer->told_received)
-            heartbeat(b, peer);
+            session_heartbeat(b, peer);
     }
 }
 
@@ -221,6 +219,6 @@ void sessions_beat(broker_t *b)
         else if (peer->worker && b->now_ms - peer->heard_ms > b->options.session_ms)
             session_end(b, peer, "the worker was silent for too long");
         else if (peer->connected && !peer_pending(peer))
-            heartbeat(b, peer);
+            session_heartbeat(b, peer);
     }
 }

@@ -92,8 +92,8 @@ void session_end(broker_t *b, peer_t *peer, const char *cause);
 /* The worker said Goodbye: it has reported all that it began. */
 void session_leave(broker_t *b, peer_t *worker);
 
-/* Tells a worker which of its results are here. */
-void session_acknowledge(broker_t *b, peer_t *worker);
+/* Tells the peer that we are here, and a worker which of its results are, too. */
+void session_heartbeat(broker_t *b, peer_t *peer);
 
 /* Every tick: acknowledgements. Every heartbeat: who is gone is found out. */
 void sessions_keep(broker_t *b);

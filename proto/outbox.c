@@ -54,6 +54,24 @@ int outbox_add(outbox_t *self, unsigned body, wire_batch_t *batch, bool keep)
     return 0;
 }
 
+int outbox_add_envelope(outbox_t *self, const Peach__Envelope *envelope,
+                        const wire_frames_t *frames)
+{
+    /* It is kept as what a batch sends: its body's field and bytes. */
+    size_t size = peach__envelope__get_packed_size(envelope);
+    wire_batch_t whole = {.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
+    int rc = 0;
+    if (!whole.bytes) return PEACH_E_MEMORY;
+    peach__envelope__pack(envelope, whole.bytes);
+    for (size_t i = 0; frames && i < frames->count && rc == 0; i++) {
+        Peach__Payload field;
+        rc = wire_attach(&whole.frames, frames->payloads[i], &field);
+    }
+    if (rc == 0) rc = outbox_add(self, 0, &whole, false);
+    wire_batch_free(&whole);
+    return rc;
+}
+
 int outbox_send(outbox_t *self, void *socket, zmq_msg_t *route)
 {
     while (self->next) {

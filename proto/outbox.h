@@ -29,6 +29,10 @@ void outbox_clear(outbox_t *self);
    be Results. 0 or PEACH_E_MEMORY (the batch is as before). */
 int outbox_add(outbox_t *self, unsigned body, wire_batch_t *batch, bool keep);
 
+/* Puts one message behind the others, not kept. 0, PEACH_E_MEMORY, PEACH_E_LIMIT. */
+int outbox_add_envelope(outbox_t *self, const Peach__Envelope *envelope,
+                        const wire_frames_t *frames);
+
 /* Hands to ZeroMQ what it takes. 0 when all is sent, else as wire_send. */
 int outbox_send(outbox_t *self, void *socket, zmq_msg_t *route);
 

@@ -219,14 +219,8 @@ static void settle(worker_t *w, link_t *link)
     leases.leases = held_leases(w, link, &leases.n_leases);
     envelope.body_case = PEACH__ENVELOPE__BODY_LEASES;
     envelope.leases = &leases;
-    size_t size = peach__envelope__get_packed_size(&envelope);
-    wire_batch_t packed = {.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
-    if (leases.leases && packed.bytes) {
-        peach__envelope__pack(&envelope, packed.bytes);
-        outbox_add(&link->outbox, 0, &packed, false);
+    if (leases.leases && outbox_add_envelope(&link->outbox, &envelope, NULL) == 0)
         outbox_send(&link->outbox, link->socket, NULL);
-    }
-    wire_batch_free(&packed);
     free(leases.leases);
 }
 
