@@ -54,38 +54,55 @@ static void fail_task(void *shell, void *client, uint64_t number, uint32_t first
                       int status, const char *message, const sched_attempt_t *attempts,
                       size_t attempt_count);
 
-static int submit_task(broker_t *b, peer_t *client, wire_message_t *message,
-                       const Peach__Submit *submit, const Peach__Task *task)
+/* Takes the spec's payload, which may be NULL: memory is out. */
+static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_task_spec_t *spec)
 {
-    const Peach__Job *job = submit->jobs[task->job];
-    payload_t *payload = wire_payload(message, task->payload);
-    if (!payload) return PEACH_E_MEMORY;
-    int rc = payload_size(payload) > b->options.max_payload_bytes ? PEACH_E_LIMIT
-                                                                  : make_job(b, client, job);
-    if (rc) {
-        payload_unref(&payload);
-        return rc;
+    payload_t *payload = spec->payload;
+    int rc = PEACH_E_MEMORY;
+    if (payload) {
+        spec->bytes = payload_size(payload);
+        rc = spec->bytes > b->options.max_payload_bytes ? PEACH_E_LIMIT : make_job(b, client, job);
+        if (rc)
+            payload_unref(&payload);
+        else
+            rc = sched_submit(b->sched, client->client, job->id, spec);
     }
-    range_t *todo = calloc(task->n_todo + 1, sizeof *todo);
+    if (rc)
+        fail_task(b, client, spec->number, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
+}
+
+static void submit_task(broker_t *b, peer_t *client, wire_message_t *message,
+                        const Peach__Job *job, const Peach__Task *task)
+{
+    range_t *todo = task->n_todo ? calloc(task->n_todo, sizeof *todo) : NULL;
     for (size_t i = 0; todo && i < task->n_todo; i++)
         todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
-    sched_task_spec_t spec = {task->id,     task->first_item,      task->items, todo,
-                              task->n_todo, payload_size(payload), payload};
-    if (todo)
-        rc = sched_submit(b->sched, client->client, job->id, &spec);
-    else
-        payload_unref(&payload);
+    sched_task_spec_t spec = {.number = task->id,
+                              .first_item = task->first_item,
+                              .items = task->items,
+                              .todo = todo,
+                              .todo_count = task->n_todo};
+    if (todo || task->n_todo == 0) spec.payload = wire_payload(message, task->payload);
+    submit(b, client, job, &spec);
     free(todo);
-    return todo ? rc : PEACH_E_MEMORY;
 }
 
 void work_submit(broker_t *b, peer_t *client, wire_message_t *message)
 {
-    const Peach__Submit *submit = wire_envelope(message)->submit;
-    for (size_t i = 0; i < submit->n_tasks; i++) {
-        const Peach__Task *task = submit->tasks[i];
-        int rc = submit_task(b, client, message, submit, task);
-        if (rc) fail_task(b, client, task->id, 0, task->items, rc, peach_status_text(rc), NULL, 0);
+    const Peach__Submit *m = wire_envelope(message)->submit;
+    for (size_t i = 0; i < m->n_tasks; i++)
+        submit_task(b, client, message, m->jobs[m->tasks[i]->job], m->tasks[i]);
+    for (size_t i = 0; i < m->n_singles; i++) {
+        const Peach__Singles *singles = m->singles[i];
+        size_t offset = 0;
+        for (size_t row = 0; row < singles->n_ids; row++) {
+            wire_single_t task = wire_single(singles, row, &offset);
+            sched_task_spec_t spec = {.number = task.id,
+                                      .first_item = task.item,
+                                      .items = 1,
+                                      .payload = payload_new(task.payload, task.size)};
+            submit(b, client, m->jobs[singles->job], &spec);
+        }
     }
 }
 
@@ -121,6 +138,11 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
     Peach__Payload payload;
     Peach__Range one = PEACH__RANGE__INIT, *pointers = &one, *ranges = NULL, **all = &pointers;
     if (peer_batch_job(peer, order->job, &task.job) != 0) return;
+    if (order->items == 1 && payload_size(order->payload) <= WIRE_INLINE_BYTES) {
+        wire_batch_task(&peer->batch, task.job, order->lease, order->first_item,
+                        payload_bytes(order->payload), payload_size(order->payload));
+        return;
+    }
     if (wire_attach(&peer->batch.frames, order->payload, &payload) != 0) return;
     task.id = order->lease;
     task.first_item = order->first_item;
@@ -297,9 +319,32 @@ done:
     free(fields);
 }
 
+static void pass_single(broker_t *b, peer_t *worker, const wire_single_t *result)
+{
+    void *user;
+    uint64_t number;
+    if (sched_items_done(b->sched, worker->worker, result->id, 0, 1, 0, &user, &number)) {
+        peer_t *client = user;
+        worker->done_items++;
+        if (peer_make_room(client, b->router, 0) == 0) {
+            wire_batch_result(&client->batch, number, result->elapsed_us, result->payload,
+                              result->size);
+            shell_dirty(b, client);
+        }
+    }
+    sched_lease_end(b->sched, worker->worker, result->id, (uint64_t)result->elapsed_us * 1000);
+}
+
 void work_results(broker_t *b, peer_t *worker, wire_message_t *message)
 {
     const Peach__Results *results = wire_envelope(message)->results;
+    for (size_t i = 0; i < results->n_singles; i++) {
+        size_t offset = 0;
+        for (size_t row = 0; row < results->singles[i]->n_ids; row++) {
+            wire_single_t result = wire_single(results->singles[i], row, &offset);
+            pass_single(b, worker, &result);
+        }
+    }
     for (size_t i = 0; i < results->n_results; i++) {
         const Peach__Result *result = results->results[i];
         pass_on(b, worker, message, result);

@@ -48,6 +48,19 @@ int items_pack(const peach_value_t *items, size_t first, size_t count, void **by
     return peach_value_pack(&view, bytes, size);
 }
 
+int items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count, void **bytes,
+                       size_t *size)
+{
+    uint64_t shape = count;
+    peach_value_t array = {.kind = PEACH_ARRAY};
+    array.array.dtype = kind == PEACH_INT ? PEACH_DTYPE_INT64 : PEACH_DTYPE_FLOAT64;
+    array.array.ndim = 1;
+    array.array.shape = &shape;
+    array.array.data = (void *)numbers;
+    array.array.size = count * sizeof *numbers;
+    return peach_value_pack(&array, bytes, size);
+}
+
 int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, size_t *size)
 {
     peach_kind_t kind = count ? values[0]->kind : PEACH_LIST;
@@ -59,17 +72,50 @@ int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, 
         list.sequence.count = count;
         return peach_value_pack(&list, bytes, size);
     }
-    uint64_t shape = count;
-    peach_value_t *array = peach_value_array(
-        kind == PEACH_INT ? PEACH_DTYPE_INT64 : PEACH_DTYPE_FLOAT64, 1, &shape, NULL);
-    if (!array) return PEACH_E_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        if (kind == PEACH_INT)
-            ((int64_t *)array->array.data)[i] = values[i]->integer;
-        else
-            ((double *)array->array.data)[i] = values[i]->real;
-    }
-    int rc = peach_value_pack(array, bytes, size);
-    peach_value_destroy(&array);
+    int64_t *numbers = malloc(count * sizeof *numbers);
+    if (!numbers) return PEACH_E_MEMORY;
+    for (size_t i = 0; i < count; i++) numbers[i] = values[i]->integer; /* or real's bits */
+    int rc = items_pack_numbers(kind, numbers, count, bytes, size);
+    free(numbers);
     return rc;
+}
+
+/* ---- numbers ---- */
+
+/* An array of one element, as peach_value_pack writes it: array_value, dtype, shape, data. */
+enum { DTYPE_AT = 3, DATA_AT = ITEMS_NUMBER_BYTES - 8 };
+static const uint8_t number_head[DATA_AT] = {9 << 3 | 2, 15,         1 << 3, PEACH_DTYPE_INT64,
+                                             2 << 3 | 2, 1,          1,      3 << 3 | 2,
+                                             8};
+
+void items_put_number(uint8_t bytes[ITEMS_NUMBER_BYTES], const peach_value_t *number)
+{
+    memcpy(bytes, number_head, sizeof number_head);
+    if (number->kind == PEACH_DOUBLE) bytes[DTYPE_AT] = PEACH_DTYPE_FLOAT64;
+    memcpy(bytes + DATA_AT, &number->integer, 8); /* of the union: real is there, too */
+}
+
+bool items_get_number(const void *bytes, size_t size, peach_value_t *number)
+{
+    const uint8_t *p = bytes;
+    if (size != ITEMS_NUMBER_BYTES || memcmp(p, number_head, DTYPE_AT) != 0 ||
+        memcmp(p + DTYPE_AT + 1, number_head + DTYPE_AT + 1, DATA_AT - DTYPE_AT - 1) != 0 ||
+        (p[DTYPE_AT] != PEACH_DTYPE_INT64 && p[DTYPE_AT] != PEACH_DTYPE_FLOAT64))
+        return false;
+    number->kind = p[DTYPE_AT] == PEACH_DTYPE_INT64 ? PEACH_INT : PEACH_DOUBLE;
+    memcpy(&number->integer, p + DATA_AT, 8);
+    return true;
+}
+
+bool items_number(const peach_value_t *items, size_t i, peach_value_t *number)
+{
+    if (items->kind != PEACH_ARRAY || items->array.ndim != 1) return false;
+    if (items->array.dtype == PEACH_DTYPE_INT64)
+        number->kind = PEACH_INT;
+    else if (items->array.dtype == PEACH_DTYPE_FLOAT64)
+        number->kind = PEACH_DOUBLE;
+    else
+        return false;
+    memcpy(&number->integer, (const uint8_t *)items->array.data + i * 8, 8);
+    return true;
 }

@@ -25,4 +25,22 @@ int items_pack(const peach_value_t *items, size_t first, size_t count, void **by
    doubles, a list otherwise. */
 int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, size_t *size);
 
+/* The same of numbers, all ints or all doubles (kind), as their bits. */
+int items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count, void **bytes,
+                       size_t *size);
+
+/* ---- numbers without a value of their own: int or double, on the caller's stack ---- */
+
+enum { ITEMS_NUMBER_BYTES = 17 };
+
+/* Writes what items_pack_values makes of one number. */
+void items_put_number(uint8_t bytes[ITEMS_NUMBER_BYTES], const peach_value_t *number);
+
+/* Whether this is such an encoding; then *number is the number. */
+bool items_get_number(const void *bytes, size_t size, peach_value_t *number);
+
+/* Whether item i is an element of a one-dimensional array of int64 or float64; then
+   *number is a copy. */
+bool items_number(const peach_value_t *items, size_t i, peach_value_t *number);
+
 #endif

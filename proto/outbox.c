@@ -40,14 +40,16 @@ int outbox_add(outbox_t *self, unsigned body, wire_batch_t *batch, bool keep)
 {
     letter_t *letter = calloc(1, sizeof *letter);
     if (!letter) return PEACH_E_MEMORY;
-    if (keep && wire_batch_number(batch, SERIAL_FIELD, self->serial + 1) != 0) {
+    if (wire_batch_close(batch) != 0 ||
+        (keep && wire_batch_number(batch, SERIAL_FIELD, self->serial + 1) != 0)) {
         free(letter);
         return PEACH_E_MEMORY;
     }
     letter->body = body;
     letter->serial = keep ? ++self->serial : 0;
     letter->batch = *batch;
-    *batch = (wire_batch_t){0};
+    letter->batch.run = (wire_run_t){0};
+    *batch = (wire_batch_t){.run = batch->run}; /* its columns are for the next one */
     self->bytes += wire_batch_bytes(&letter->batch);
     list_append(&self->letters, &letter->node);
     if (!self->next) self->next = &letter->node;

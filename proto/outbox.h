@@ -10,8 +10,8 @@
 #ifndef PEACH_OUTBOX_H
 #define PEACH_OUTBOX_H
 
+#include "batch.h"
 #include "list.h"
-#include "wire.h"
 
 typedef struct {
     list_t letters;  /* oldest first: sent ones that are kept, then those to be sent */

@@ -59,8 +59,25 @@ void table_destroy(table_t **self_p)
     free(self);
 }
 
+/* Numbers are hashed with less work: two keyed multiplications, each folded. */
+static uint64_t hash_of_number(const table_t *self, uint64_t number)
+{
+    __extension__ typedef unsigned __int128 wide_t;
+    uint64_t seed[2];
+    memcpy(seed, self->seed.bytes, sizeof seed);
+    wide_t product = (wide_t)(number ^ seed[0]) * (seed[1] | 1);
+    uint64_t folded = (uint64_t)product ^ (uint64_t)(product >> 64);
+    product = (wide_t)(folded ^ seed[1]) * (seed[0] | 1);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 static uint64_t hash_of(const table_t *self, const void *key, size_t key_size)
 {
+    if (key_size == sizeof(uint64_t)) {
+        uint64_t number;
+        memcpy(&number, key, sizeof number);
+        return hash_of_number(self, number);
+    }
     uint8_t digest[crypto_shorthash_BYTES];
     crypto_shorthash(digest, key, key_size, self->seed.bytes);
     uint64_t hash;
@@ -74,8 +91,10 @@ static entry_t *find(const table_t *self, uint64_t hash, const void *key, size_t
     size_t mask = self->capacity - 1, i = hash & mask;
     for (;; i = (i + 1) & mask) {
         entry_t *e = &self->entries[i];
-        if (!e->value ||
-            (e->hash == hash && e->key_size == key_size && memcmp(key_of(e), key, key_size) == 0))
+        if (!e->value) return e;
+        if (e->hash != hash || e->key_size != key_size) continue;
+        if (key_size == sizeof(uint64_t) ? memcmp(e->key.small, key, sizeof(uint64_t)) == 0
+                                         : memcmp(key_of(e), key, key_size) == 0)
             return e;
     }
 }

@@ -149,6 +149,24 @@ peach_value_t *peach_value_array(peach_dtype_t dtype, size_t ndim, const uint64_
     return self;
 }
 
+peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim, const uint64_t *shape,
+                                const void *data, size_t size)
+{
+    peach_value_t *self = value_new(PEACH_ARRAY);
+    if (!self) return NULL;
+    self->array.dtype = dtype;
+    self->array.ndim = ndim;
+    self->array.size = size;
+    self->array.lent = true;
+    self->array.data = (void *)data;
+    self->array.shape = malloc((ndim ? ndim : 1) * sizeof *shape);
+    if (!self->array.shape)
+        peach_value_destroy(&self);
+    else if (ndim)
+        memcpy(self->array.shape, shape, ndim * sizeof *shape);
+    return self;
+}
+
 peach_value_t *peach_value_range(int64_t first, int64_t last)
 {
     uint64_t count = last < first ? 0 : (uint64_t)last - (uint64_t)first + 1;
@@ -283,7 +301,7 @@ void peach_value_destroy(peach_value_t **self_p)
         break;
     case PEACH_ARRAY:
         free(self->array.shape);
-        free(self->array.data);
+        if (!self->array.lent) free(self->array.data);
         break;
     default: break;
     }

@@ -200,6 +200,7 @@ int peach_value_pack(const peach_value_t *self, void **bytes_p, size_t *size_p)
 
 typedef struct {
     const uint8_t *at, *end;
+    bool lend; /* arrays lend their data from here */
 } cursor_t;
 
 typedef struct {
@@ -244,7 +245,7 @@ static bool get_field(cursor_t *c, field_t *f)
     case WIRE_FIXED32: return get_fixed(c, 4, &f->number);
     case WIRE_BYTES:
         if (!get_varint(c, &size) || size > (size_t)(c->end - c->at)) return false;
-        f->bytes = (cursor_t){c->at, c->at + size};
+        f->bytes = (cursor_t){c->at, c->at + size, c->lend};
         c->at += size;
         return true;
     default: return false; /* groups are not in proto3 */
@@ -327,7 +328,7 @@ static int get_map(cursor_t c, int depth, peach_value_t *map)
     return check_distinct(map);
 }
 
-static int get_array(cursor_t c, peach_value_t **out)
+static int get_array(cursor_t c, int depth, peach_value_t **out)
 {
     uint64_t dtype = 0, shape[PEACH_MAX_DIMS];
     size_t ndim = 0, size;
@@ -359,7 +360,10 @@ static int get_array(cursor_t c, peach_value_t **out)
         !peach_array_size((peach_dtype_t)dtype, ndim, shape, &size) ||
         size != (size_t)(data.end - data.at))
         return PEACH_E_PROTOCOL;
-    *out = peach_value_array((peach_dtype_t)dtype, ndim, shape, data.at);
+    if (c.lend && size > 0 && (depth == 0 || ((uintptr_t)data.at & 7) == 0))
+        *out = peach_array_lent((peach_dtype_t)dtype, ndim, shape, data.at, size);
+    else
+        *out = peach_value_array((peach_dtype_t)dtype, ndim, shape, data.at);
     return *out ? 0 : PEACH_E_MEMORY;
 }
 
@@ -389,7 +393,7 @@ static int get_kind(const field_t *f, int depth, peach_value_t **out)
         *out = peach_value_string_n(text, size);
         break;
     case FIELD_BYTES: *out = peach_value_bytes(text, size); break;
-    case FIELD_ARRAY: return get_array(f->bytes, out);
+    case FIELD_ARRAY: return get_array(f->bytes, depth, out);
     default:
         if (depth == PEACH_MAX_DEPTH) return PEACH_E_LIMIT;
         *out = f->field == FIELD_LIST ? peach_value_list() : peach_value_map();
@@ -415,10 +419,20 @@ static int get_value(cursor_t c, int depth, peach_value_t **out)
     return last.field ? get_kind(&last, depth, out) : PEACH_E_PROTOCOL;
 }
 
-int peach_value_unpack(const void *bytes, size_t size, peach_value_t **value_p)
+static int unpack(const void *bytes, size_t size, bool lend, peach_value_t **value_p)
 {
     assert((bytes || size == 0) && value_p);
     *value_p = NULL;
     if (size == 0) return PEACH_E_PROTOCOL;
-    return get_value((cursor_t){bytes, (const uint8_t *)bytes + size}, 0, value_p);
+    return get_value((cursor_t){bytes, (const uint8_t *)bytes + size, lend}, 0, value_p);
+}
+
+int peach_value_unpack(const void *bytes, size_t size, peach_value_t **value_p)
+{
+    return unpack(bytes, size, false, value_p);
+}
+
+int peach_value_unpack_lent(const void *bytes, size_t size, peach_value_t **value_p)
+{
+    return unpack(bytes, size, true, value_p);
 }

@@ -1,5 +1,6 @@
 /* The tree behind peach_value_t, shared by value.c (building and reading),
-   value_codec.c (the protocol's form) and value_json.c. Nobody else includes it.
+   value_codec.c (the protocol's form), value_json.c and items.c, and by who keeps a number
+   on its stack.
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -30,6 +31,7 @@ struct peach_value {
             uint64_t *shape;
             void *data;
             size_t size; /* bytes of data */
+            bool lent;   /* data is somebody else's */
         } array;
     };
 };
@@ -37,6 +39,15 @@ struct peach_value {
 /* Bytes that an array of this dtype and shape has; false when dtype or ndim is
    not valid or the product overflows. */
 bool peach_array_size(peach_dtype_t dtype, size_t ndim, const uint64_t *shape, size_t *size);
+
+/* The same as peach_value_unpack, but arrays lend their data from bytes, which must
+   outlive the value. Data that a function may see is aligned to 8 bytes (else it is
+   copied); that of the value itself, when it is an array, may not be. */
+int peach_value_unpack_lent(const void *bytes, size_t size, peach_value_t **value_p);
+
+/* An array over data of that size. NULL when memory is out. */
+peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim, const uint64_t *shape,
+                                const void *data, size_t size);
 
 /* Appends to a map without looking for the key (the caller did), taking the value. */
 int peach_map_append(peach_value_t *self, const char *key, size_t key_size,

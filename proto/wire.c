@@ -182,6 +182,14 @@ payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field)
     return field ? payload_new(field->inline_.data, field->inline_.len) : payload_new(NULL, 0);
 }
 
+const void *wire_payload_bytes(const wire_message_t *self, const Peach__Payload *field,
+                               size_t *size)
+{
+    const payload_t *payload = field && field->frame ? self->payloads[field->frame - 1] : NULL;
+    *size = payload ? payload_size(payload) : field ? field->inline_.len : 0;
+    return payload ? payload_bytes(payload) : field ? field->inline_.data : NULL;
+}
+
 void wire_message_destroy(wire_message_t **self_p)
 {
     wire_message_t *self = *self_p;
@@ -237,8 +245,7 @@ static int send_frame(void *socket, zmq_msg_t *frame, bool more)
     return status;
 }
 
-/* Sends the message whose first frame is ready; takes first. */
-static int send_message(void *socket, zmq_msg_t *route, zmq_msg_t *first,
+int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first,
                         const wire_frames_t *frames)
 {
     if (route) {
@@ -269,101 +276,7 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
     if (zmq_msg_init_size(&first, peach__envelope__get_packed_size(envelope)) != 0)
         return PEACH_E_MEMORY;
     peach__envelope__pack(envelope, zmq_msg_data(&first));
-    return send_message(socket, route, &first, frames);
-}
-
-/* ---- batches ---- */
-
-enum { VARINT = 0, LENGTH = 2 }; /* protobuf's wire types */
-
-/* A field's tag, and the number that follows it. */
-static size_t put_field(uint8_t *p, unsigned field, unsigned type, uint64_t number)
-{
-    size_t n = 0;
-    p[n++] = (uint8_t)(field << 3 | type);
-    for (; number >= 0x80; number >>= 7) p[n++] = (uint8_t)(number | 0x80);
-    p[n++] = (uint8_t)number;
-    return n;
-}
-
-/* Makes room for a head and size bytes. */
-static int reserve(wire_batch_t *batch, size_t size)
-{
-    if (batch->capacity - batch->size >= size + WIRE_BATCH_HEAD) return 0;
-    size_t capacity = (batch->size + size + WIRE_BATCH_HEAD) * 2;
-    uint8_t *bytes = realloc(batch->bytes, capacity);
-    if (!bytes) return PEACH_E_MEMORY;
-    batch->bytes = bytes;
-    batch->capacity = capacity;
-    return 0;
-}
-
-int wire_batch_add(wire_batch_t *batch, unsigned field, const ProtobufCMessage *element)
-{
-    size_t size = protobuf_c_message_get_packed_size(element);
-    if (reserve(batch, size) != 0) return PEACH_E_MEMORY;
-    batch->size += put_field(batch->bytes + batch->size, field, LENGTH, size);
-    batch->size += protobuf_c_message_pack(element, batch->bytes + batch->size);
-    batch->elements++;
-    return 0;
-}
-
-int wire_batch_number(wire_batch_t *batch, unsigned field, uint64_t number)
-{
-    if (reserve(batch, 0) != 0) return PEACH_E_MEMORY;
-    batch->size += put_field(batch->bytes + batch->size, field, VARINT, number);
-    return 0;
-}
-
-size_t wire_batch_bytes(const wire_batch_t *batch)
-{
-    size_t bytes = batch->size;
-    for (size_t i = 0; i < batch->frames.count; i++)
-        bytes += payload_size(batch->frames.payloads[i]);
-    return bytes;
-}
-
-bool wire_batch_full(const wire_batch_t *batch)
-{
-    return batch->size >= WIRE_BATCH_BYTES || batch->elements >= WIRE_MAX_BATCH ||
-           batch->frames.count >= WIRE_MAX_FRAMES;
-}
-
-size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)
-{
-    assert(body < 16); /* its tag is one byte */
-    return body ? put_field(head, body, LENGTH, batch->size) : 0;
-}
-
-int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_batch_t *batch)
-{
-    uint8_t head[WIRE_BATCH_HEAD];
-    size_t head_size = wire_batch_head(head, body, batch);
-    zmq_msg_t first;
-    if (zmq_msg_init_size(&first, head_size + batch->size) != 0) return PEACH_E_MEMORY;
-    uint8_t *p = zmq_msg_data(&first);
-    memcpy(p, head, head_size);
-    if (batch->size) memcpy(p + head_size, batch->bytes, batch->size);
-    return send_message(socket, route, &first, &batch->frames);
-}
-
-void wire_batch_clear(wire_batch_t *batch)
-{
-    /* The buffer stays for the next batch unless it grew out of proportion. */
-    wire_frames_clear(&batch->frames);
-    batch->size = batch->elements = 0;
-    if (batch->capacity > 4 * WIRE_BATCH_BYTES) {
-        free(batch->bytes);
-        batch->bytes = NULL;
-        batch->capacity = 0;
-    }
-}
-
-void wire_batch_free(wire_batch_t *batch)
-{
-    wire_frames_clear(&batch->frames);
-    free(batch->bytes);
-    *batch = (wire_batch_t){0};
+    return wire_send_frames(socket, route, &first, frames);
 }
 
 void *wire_copy(const ProtobufCMessage *message)

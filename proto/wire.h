@@ -1,4 +1,4 @@
-/* Messages <-> frames. A message is one Envelope and the payloads it points to;
+/* Messages <-> frames (batch.h has those that grow by one element at a time). A message is one Envelope and the payloads it points to;
    on the wire it is one ZeroMQ frame for the envelope and one for each payload
    over WIRE_INLINE_BYTES. PROTOCOL.md is the specification.
 
@@ -16,7 +16,7 @@ This Source Code Form is subject to the terms of the Mozilla Public
 #include <peach/status.h>
 
 enum {
-    WIRE_VERSION = 2,
+    WIRE_VERSION = 3,
     WIRE_SESSION_BYTES = 16,
     WIRE_DIGEST_BYTES = 32,
     WIRE_INLINE_BYTES = 4096,         /* larger payloads are frames of their own */
@@ -61,6 +61,10 @@ size_t wire_message_bytes(const wire_message_t *self);
    is out. A field that is absent is an empty payload. */
 payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field);
 
+/* The same bytes, lent by the message. */
+const void *wire_payload_bytes(const wire_message_t *self, const Peach__Payload *field,
+                               size_t *size);
+
 void wire_message_destroy(wire_message_t **self_p);
 
 /* ---- sending ---- */
@@ -83,41 +87,8 @@ void wire_frames_clear(wire_frames_t *frames);
 int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
               const wire_frames_t *frames);
 
-/* ---- batches: Submit, Assign and Results grow by one element at a time and are
-   packed as they grow, so that nothing of an element has to be kept ---- */
-
-typedef struct {
-    uint8_t *bytes; /* the body of the message so far */
-    size_t size, capacity;
-    size_t elements;
-    wire_frames_t frames;
-} wire_batch_t;
-
-/* Appends a message as an element of repeated field number field. PEACH_E_MEMORY,
-   and the batch is as before. Payloads are attached to batch->frames first. */
-int wire_batch_add(wire_batch_t *batch, unsigned field, const ProtobufCMessage *element);
-
-/* Whether the batch should be sent before more is added. */
-bool wire_batch_full(const wire_batch_t *batch);
-
-/* What stands before the batch's bytes in an envelope with that body; its size. */
-enum { WIRE_BATCH_HEAD = 11 };
-size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch);
-
-/* Sends the batch as the given body of an Envelope; 0 says that its bytes are a
-   packed Envelope already. As wire_send; the batch is
-   unchanged and can be sent again or cleared. */
-int wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, const wire_batch_t *batch);
-
-/* Appends a number as field number field of the body. PEACH_E_MEMORY. */
-int wire_batch_number(wire_batch_t *batch, unsigned field, uint64_t number);
-
-/* Bytes that it and its payloads take. */
-size_t wire_batch_bytes(const wire_batch_t *batch);
-
-/* Empties the batch and keeps its buffer; frees the buffer too. */
-void wire_batch_clear(wire_batch_t *batch);
-void wire_batch_free(wire_batch_t *batch);
+/* The same of a message whose first frame is ready; takes first. */
+int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first, const wire_frames_t *frames);
 
 /* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when
    memory is out. */

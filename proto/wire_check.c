@@ -132,10 +132,9 @@ static bool ranges_ok(check_t *c, Peach__Range **ranges, size_t count, uint32_t 
     return true;
 }
 
-static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **tasks,
-                    size_t n_tasks)
+static bool jobs_ok(check_t *c, Peach__Job **jobs, size_t n_jobs)
 {
-    if (!count_ok(c, n_jobs, WIRE_MAX_BATCH) || !count_ok(c, n_tasks, WIRE_MAX_BATCH)) return false;
+    if (!count_ok(c, n_jobs, WIRE_MAX_BATCH)) return false;
     for (size_t i = 0; i < n_jobs; i++) {
         if (!*jobs[i]->function) return fail(c, PEACH_E_PROTOCOL, "a job without a function");
         if (jobs[i]->priority > WIRE_MAX_PRIORITY)
@@ -145,6 +144,12 @@ static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **
         if (!name_ok(c, jobs[i]->function) || !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
             return false;
     }
+    return true;
+}
+
+static bool tasks_ok(check_t *c, Peach__Task **tasks, size_t n_tasks, size_t n_jobs)
+{
+    if (!count_ok(c, n_tasks, WIRE_MAX_BATCH)) return false;
     for (size_t i = 0; i < n_tasks; i++) {
         const Peach__Task *t = tasks[i];
         if (t->job >= n_jobs)
@@ -152,6 +157,32 @@ static bool work_ok(check_t *c, Peach__Job **jobs, size_t n_jobs, Peach__Task **
         if (t->items == 0 || t->items > WIRE_MAX_ITEMS)
             return fail(c, PEACH_E_PROTOCOL, "a task has no items or too many");
         if (!payload_ok(c, t->payload) || !ranges_ok(c, t->todo, t->n_todo, t->items)) return false;
+    }
+    return true;
+}
+
+/* Every column has a row for each task, and the payloads are all there. */
+static bool singles_ok(check_t *c, Peach__Singles **singles, size_t count, size_t others,
+                       const size_t *n_jobs)
+{
+    if (!count_ok(c, count, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < count; i++) {
+        const Peach__Singles *s = singles[i];
+        size_t rows = s->n_ids, bytes = 0;
+        others += rows;
+        if (!count_ok(c, others, WIRE_MAX_BATCH)) return false;
+        if (s->n_sizes != rows || s->n_items != (n_jobs ? rows : 0) ||
+            s->n_elapsed_us != (n_jobs ? 0 : rows))
+            return fail(c, PEACH_E_PROTOCOL, "the columns of single tasks differ in length");
+        if (n_jobs && s->job >= *n_jobs)
+            return fail(c, PEACH_E_PROTOCOL, "a task names a job that is not there");
+        for (size_t j = 0; j < rows; j++) {
+            if (s->sizes[j] > WIRE_INLINE_BYTES)
+                return fail(c, PEACH_E_LIMIT, "an inline payload is larger than 4096 bytes");
+            bytes += s->sizes[j];
+        }
+        if (bytes != s->payloads.len)
+            return fail(c, PEACH_E_PROTOCOL, "the payloads of single tasks are not all there");
     }
     return true;
 }
@@ -171,7 +202,9 @@ static bool failure_ok(check_t *c, const Peach__Failure *f)
 
 static bool results_ok(check_t *c, const Peach__Results *m)
 {
-    if (!count_ok(c, m->n_results, WIRE_MAX_BATCH)) return false;
+    if (!count_ok(c, m->n_results, WIRE_MAX_BATCH) ||
+        !singles_ok(c, m->singles, m->n_singles, m->n_results, NULL))
+        return false;
     for (size_t i = 0; i < m->n_results; i++) {
         const Peach__Result *r = m->results[i];
         if (!count_ok(c, r->n_segments, WIRE_MAX_NAMES) ||
@@ -221,9 +254,15 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
                (session_ok(c, e->welcome->token) &&
                 items_ok(c, e->welcome->preloads, e->welcome->n_preloads));
     case PEACH__ENVELOPE__BODY_SUBMIT:
-        return work_ok(c, e->submit->jobs, e->submit->n_jobs, e->submit->tasks, e->submit->n_tasks);
+        return jobs_ok(c, e->submit->jobs, e->submit->n_jobs) &&
+               tasks_ok(c, e->submit->tasks, e->submit->n_tasks, e->submit->n_jobs) &&
+               singles_ok(c, e->submit->singles, e->submit->n_singles, e->submit->n_tasks,
+                          &e->submit->n_jobs);
     case PEACH__ENVELOPE__BODY_ASSIGN:
-        return work_ok(c, e->assign->jobs, e->assign->n_jobs, e->assign->tasks, e->assign->n_tasks);
+        return jobs_ok(c, e->assign->jobs, e->assign->n_jobs) &&
+               tasks_ok(c, e->assign->tasks, e->assign->n_tasks, e->assign->n_jobs) &&
+               singles_ok(c, e->assign->singles, e->assign->n_singles, e->assign->n_tasks,
+                          &e->assign->n_jobs);
     case PEACH__ENVELOPE__BODY_RESULTS: return results_ok(c, e->results);
     case PEACH__ENVELOPE__BODY_CANCEL:
         return count_ok(c, e->cancel->n_jobs, WIRE_MAX_NAMES) &&

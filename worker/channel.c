@@ -107,9 +107,10 @@ int channel_put(channel_t *self, const Peach__Envelope *envelope, const wire_fra
     return 0;
 }
 
-int channel_put_batch(channel_t *self, unsigned body, const wire_batch_t *batch)
+int channel_put_batch(channel_t *self, unsigned body, wire_batch_t *batch)
 {
     uint8_t head[WIRE_BATCH_HEAD];
+    if (wire_batch_close(batch) != 0) return PEACH_E_MEMORY;
     size_t head_size = wire_batch_head(head, body, batch);
     if (!put_head(&self->out, head_size + batch->size, &batch->frames)) return PEACH_E_MEMORY;
     append(&self->out, head, head_size);

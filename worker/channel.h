@@ -8,7 +8,7 @@
 #ifndef PEACH_CHANNEL_H
 #define PEACH_CHANNEL_H
 
-#include "wire.h"
+#include "batch.h"
 
 typedef struct channel channel_t;
 
@@ -19,7 +19,7 @@ int channel_fd(const channel_t *self);
 
 /* Queues a message; nothing is written yet. 0 or PEACH_E_MEMORY. */
 int channel_put(channel_t *self, const Peach__Envelope *envelope, const wire_frames_t *frames);
-int channel_put_batch(channel_t *self, unsigned body, const wire_batch_t *batch);
+int channel_put_batch(channel_t *self, unsigned body, wire_batch_t *batch);
 
 /* Writes what is queued, as far as the socket takes it (all of it if the socket
    blocks). 0, or PEACH_E_LOST when the other end is gone. */

@@ -21,6 +21,8 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     seat->retiring = false;
     *seat->killed = 0;
     wire_batch_clear(&seat->batch);
+    seat->batch_job = NULL;
+    seat->batch_jobs = 0;
     return shelf_send(w, seat, 0);
 }
 

@@ -7,6 +7,7 @@
 #include "channel.h"
 #include "items.h"
 #include "runtime.h"
+#include "value_tree.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -27,6 +28,19 @@ typedef struct {
     void *handle;
 } function_t;
 
+/* Results of a task's items that were not sent yet: one run of successes. Its buffers
+   are kept for the next task. */
+typedef struct {
+    uint32_t number; /* of the task */
+    bool whole;      /* it is all of a task of one item */
+    uint32_t first;
+    size_t count;
+    peach_kind_t kind; /* PEACH_INT or PEACH_DOUBLE: of all, in numbers; else in values */
+    int64_t *numbers;
+    peach_value_t **values;
+    size_t capacity;
+} pending_t;
+
 typedef struct {
     channel_t *channel;
     shared_t *shared;
@@ -39,15 +53,8 @@ typedef struct {
     uint64_t flushed_ns, begun_ns; /* of the batch; of the task */
     uint64_t now_ns;               /* the last reading of the clock */
     wire_batch_t batch;
+    pending_t pending;
 } executor_t;
-
-/* Results of a task's items that were not sent yet: one run of successes. */
-typedef struct {
-    uint32_t number; /* of the task */
-    peach_value_t **values;
-    size_t count, capacity;
-    uint32_t first;
-} pending_t;
 
 static uint64_t clock_ns(void)
 {
@@ -182,13 +189,25 @@ static void flush_batch(executor_t *x)
          channel_flush(x->channel) != 0))
         exit(1); /* the supervisor is gone */
     wire_batch_clear(&x->batch);
-    x->flushed_ns = clock_ns();
+    x->flushed_ns = x->now_ns;
 }
+
+static uint64_t elapsed_us(const executor_t *x) { return (x->now_ns - x->begun_ns) / 1000 + 1; }
 
 static void add_result(executor_t *x, Peach__Result *result)
 {
-    result->elapsed_us = (clock_ns() - x->begun_ns) / 1000 + 1;
+    result->elapsed_us = elapsed_us(x);
     if (wire_batch_add(&x->batch, 1, &result->base) != 0) die("out of memory");
+    if (wire_batch_full(&x->batch)) flush_batch(x);
+}
+
+/* The result of a task of one item: all of the task. */
+static void add_single(executor_t *x, uint32_t number, const void *bytes, size_t size)
+{
+    uint64_t us = elapsed_us(x);
+    if (wire_batch_result(&x->batch, number, us < UINT32_MAX ? (uint32_t)us : UINT32_MAX, bytes,
+                          size) != 0)
+        die("out of memory");
     if (wire_batch_full(&x->batch)) flush_batch(x);
 }
 
@@ -217,26 +236,42 @@ static void add_failure(executor_t *x, uint32_t number, uint32_t item, uint32_t 
     free(traceback);
 }
 
+static void pack_pending(pending_t *p, void **bytes, size_t *size, int *rc)
+{
+    *rc = p->kind == PEACH_LIST ? items_pack_values(p->values, p->count, bytes, size)
+                                : items_pack_numbers(p->kind, p->numbers, p->count, bytes, size);
+    for (size_t i = 0; p->kind == PEACH_LIST && i < p->count; i++)
+        peach_value_destroy(&p->values[i]);
+}
+
 /* Moves the pending successes into the batch as one segment; end, if it is not NULL,
    is the task's last result and carries them. */
-static void finish_segment(executor_t *x, pending_t *p, Peach__Result *end)
+static void finish_segment(executor_t *x, Peach__Result *end)
 {
-    if (p->count == 0) {
+    pending_t *p = &x->pending;
+    size_t count = p->count, size;
+    if (count == 0) {
         if (end) add_result(x, end);
         return;
     }
     void *bytes;
-    size_t size;
-    int rc = items_pack_values(p->values, p->count, &bytes, &size);
+    int rc;
+    pack_pending(p, &bytes, &size, &rc);
+    p->count = 0;
+    if (rc == 0 && end && p->whole && size <= WIRE_INLINE_BYTES) {
+        add_single(x, p->number, bytes, size);
+        free(bytes);
+        return;
+    }
     payload_t *payload = rc == 0 ? payload_new_taking(bytes, size) : NULL;
     if (rc == 0 && !payload) rc = PEACH_E_MEMORY;
-    if (rc == 0 && size > WIRE_DEFAULT_MAX_PAYLOAD && p->count == 1) rc = PEACH_E_LIMIT;
+    if (rc == 0 && size > WIRE_DEFAULT_MAX_PAYLOAD && count == 1) rc = PEACH_E_LIMIT;
     if (rc == 0) {
         Peach__Segment segment = PEACH__SEGMENT__INIT, *segments = &segment;
         Peach__Result only = PEACH__RESULT__INIT, *result = end ? end : &only;
         Peach__Payload field;
         segment.first = p->first;
-        segment.count = (uint32_t)p->count;
+        segment.count = (uint32_t)count;
         segment.payload = &field;
         if (wire_attach(&x->batch.frames, payload, &field) != 0) die("out of memory");
         result->id = p->number;
@@ -246,30 +281,55 @@ static void finish_segment(executor_t *x, pending_t *p, Peach__Result *end)
     } else {
         failure_t failure = {0};
         failure_set(&failure, rc, "the result cannot be sent: %s", peach_status_text(rc));
-        add_failure(x, p->number, p->first, (uint32_t)p->count, &failure);
+        add_failure(x, p->number, p->first, (uint32_t)count, &failure);
         failure_clear(&failure);
         if (end) add_result(x, end);
     }
     payload_unref(&payload);
-    for (size_t i = 0; i < p->count; i++) peach_value_destroy(&p->values[i]);
-    p->count = 0;
 }
 
-static void close_segment(executor_t *x, pending_t *p) { finish_segment(x, p, NULL); }
+static void close_segment(executor_t *x) { finish_segment(x, NULL); }
 
-static void keep_value(executor_t *x, pending_t *p, uint32_t item, peach_value_t *value)
+/* Numbers of one kind are kept as numbers; when another kind comes, as values. */
+static void keep_as_values(pending_t *p)
 {
-    if (p->count > 0 && item != p->first + p->count) close_segment(x, p);
+    for (size_t i = 0; i < p->count && p->kind != PEACH_LIST; i++) {
+        double real;
+        memcpy(&real, &p->numbers[i], sizeof real);
+        p->values[i] =
+            p->kind == PEACH_INT ? peach_value_int(p->numbers[i]) : peach_value_double(real);
+        if (!p->values[i]) die("out of memory");
+    }
+    p->kind = PEACH_LIST;
+}
+
+static void keep_value(executor_t *x, uint32_t item, peach_value_t *value)
+{
+    pending_t *p = &x->pending;
+    peach_kind_t kind = value->kind, group = kind;
+    if (kind != PEACH_INT && kind != PEACH_DOUBLE) group = PEACH_LIST;
+    if (p->count > 0 && item != p->first + p->count) close_segment(x);
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? p->capacity * 2 : 16;
         p->values = realloc(p->values, p->capacity * sizeof *p->values);
-        if (!p->values) die("out of memory");
+        p->numbers = realloc(p->numbers, p->capacity * sizeof *p->numbers);
+        if (!p->values || !p->numbers) die("out of memory");
     }
-    if (p->count == 0) p->first = item;
-    p->values[p->count++] = value;
+    if (p->count == 0) {
+        p->first = item;
+        p->kind = group;
+    } else if (p->kind != group) {
+        keep_as_values(p);
+    }
+    if (p->kind == PEACH_LIST) {
+        p->values[p->count++] = value;
+    } else {
+        p->numbers[p->count++] = value->integer; /* or real's bits */
+        peach_value_destroy(&value);
+    }
     /* Arrays and long texts go one by one: a segment of them would be copied once more. */
-    peach_kind_t kind = peach_value_kind(value);
-    if (kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING) close_segment(x, p);
+    if ((kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING) && !p->whole)
+        close_segment(x);
 }
 
 /* ---- tasks ---- */
@@ -317,53 +377,52 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
    given back. */
 static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *job,
                       const function_t *function, peach_value_t *items, uint32_t first,
-                      uint32_t count, pending_t *p)
+                      uint32_t count)
 {
     uint32_t number = (uint32_t)task->id;
     for (uint32_t i = first; i < first + count; i++) {
         failure_t failure = {0};
         if (atomic_load(&x->shared->yield) == number + 1) return false;
-        atomic_store(&x->shared->began_ms, x->now_ns / 1000000);
-        atomic_store(&x->shared->item, i);
+        atomic_store_explicit(&x->shared->began_ms, x->now_ns / 1000000, memory_order_relaxed);
+        atomic_store_explicit(&x->shared->item, i, memory_order_release);
         if (shared_stops_task(x->shared, number)) {
             failure_set(&failure, PEACH_E_CANCELLED, "%s", peach_status_text(PEACH_E_CANCELLED));
-            close_segment(x, p);
+            close_segment(x);
             add_failure(x, number, i, first + count - i, &failure);
             failure_clear(&failure);
             return false;
         }
-        peach_value_t *item = items_take(items, i);
-        if (!item) die("out of memory");
+        peach_value_t scratch, *item = &scratch;
+        if (!items_number(items, i, &scratch) && !(item = items_take(items, i)))
+            die("out of memory");
         peach_value_t *value =
             run_item(x, job, function, item, task->first_item, i, number, &failure);
-        peach_value_destroy(&item);
-        if (value) {
-            keep_value(x, p, i, value);
-        } else {
-            close_segment(x, p);
-            add_failure(x, number, i, 1, &failure);
-        }
-        failure_clear(&failure);
+        if (item != &scratch) peach_value_destroy(&item);
         x->now_ns = clock_ns();
+        if (value) {
+            keep_value(x, i, value);
+        } else {
+            close_segment(x);
+            add_failure(x, number, i, 1, &failure);
+            failure_clear(&failure);
+        }
         /* Who may run once only is reported before the next one begins. */
-        if (job->retries == 0 || x->now_ns - x->flushed_ns > FLUSH_NS) {
-            close_segment(x, p);
+        if ((job->retries == 0 && !x->pending.whole) || x->now_ns - x->flushed_ns > FLUSH_NS) {
+            close_segment(x);
             flush_batch(x);
         }
     }
     return true;
 }
 
+/* The items of a task; arrays lend from the message. NULL with failure set. */
 static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *task,
                                    const Peach__Job *job, failure_t *failure)
 {
     peach_value_t *items = NULL;
-    payload_t *payload = wire_payload(message, task->payload);
-    if (!payload) die("out of memory");
-    int rc = job->codec != 0
-                 ? PEACH_E_UNSUPPORTED
-                 : peach_value_unpack(payload_bytes(payload), payload_size(payload), &items);
-    payload_unref(&payload);
+    size_t size;
+    const void *bytes = wire_payload_bytes(message, task->payload, &size);
+    int rc = job->codec != 0 ? PEACH_E_UNSUPPORTED : peach_value_unpack_lent(bytes, size, &items);
     if (rc) {
         failure_set(failure, rc, "the items cannot be decoded: %s", peach_status_text(rc));
     } else if (!items_valid(items) || peach_value_length(items) != task->items) {
@@ -373,21 +432,43 @@ static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *t
     return items;
 }
 
+/* A task of one number, without a tree for its items. */
+static bool one_number(const Peach__Task *task, const Peach__Job *job, peach_value_t *items,
+                       peach_value_t *number)
+{
+    static uint64_t one = 1;
+    const ProtobufCBinaryData *bytes = &task->payload->inline_;
+    if (task->items != 1 || job->codec != 0 || !items_get_number(bytes->data, bytes->len, number))
+        return false;
+    *items = (peach_value_t){.kind = PEACH_ARRAY};
+    items->array.dtype = number->kind == PEACH_INT ? PEACH_DTYPE_INT64 : PEACH_DTYPE_FLOAT64;
+    items->array.ndim = 1;
+    items->array.shape = &one;
+    items->array.data = &number->integer;
+    items->array.size = sizeof number->integer;
+    return true;
+}
+
 static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *task,
-                     const Peach__Job *job)
+                     const Peach__Job *job, const function_t *function)
 {
     uint32_t number = (uint32_t)task->id;
-    x->begun_ns = x->now_ns = clock_ns();
-    atomic_store(&x->shared->began_ms, x->now_ns / 1000000);
-    atomic_store(&x->shared->item, task->n_todo ? task->todo[0]->first : 0);
+    x->begun_ns = x->now_ns;
+    atomic_store_explicit(&x->shared->began_ms, x->now_ns / 1000000, memory_order_relaxed);
+    atomic_store_explicit(&x->shared->item, task->n_todo ? task->todo[0]->first : 0,
+                          memory_order_relaxed);
     if (!shared_begin(x->shared, number)) return;
     if (x->begun_ns - x->flushed_ns > FLUSH_NS) flush_batch(x);
     failure_t failure = {0};
-    pending_t pending = {.number = number};
-    const function_t *function = find(x, job->function);
+    x->pending.number = number;
+    x->pending.whole = task->items == 1;
+    peach_value_t scratch, bits, *items = NULL;
     if (!function)
         failure_set(&failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
-    peach_value_t *items = function ? decode_items(message, task, job, &failure) : NULL;
+    else if (one_number(task, job, &scratch, &bits))
+        items = &scratch;
+    else
+        items = decode_items(message, task, job, &failure);
     Peach__Range all = PEACH__RANGE__INIT, *pointer = &all, **ranges = task->todo;
     all.count = task->items;
     size_t range_count = task->n_todo;
@@ -397,17 +478,47 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     }
     for (size_t i = 0; i < range_count; i++) {
         if (items)
-            run_range(x, task, job, function, items, ranges[i]->first, ranges[i]->count, &pending);
+            run_range(x, task, job, function, items, ranges[i]->first, ranges[i]->count);
         else
             add_failure(x, number, ranges[i]->first, ranges[i]->count, &failure);
     }
     Peach__Result end = PEACH__RESULT__INIT;
     end.id = number;
     end.ended = true;
-    finish_segment(x, &pending, &end);
+    finish_segment(x, &end);
+    if (job->retries == 0) flush_batch(x); /* before the next one begins */
     failure_clear(&failure);
-    peach_value_destroy(&items);
-    free(pending.values);
+    if (items != &scratch) peach_value_destroy(&items);
+}
+
+/* Tasks of one item, one after another. */
+static void run_singles(executor_t *x, wire_message_t *message, const Peach__Singles *singles,
+                        const Peach__Job *job)
+{
+    const function_t *function = find(x, job->function);
+    Peach__Payload payload = PEACH__PAYLOAD__INIT;
+    Peach__Task task = PEACH__TASK__INIT;
+    size_t offset = 0;
+    task.items = 1;
+    task.payload = &payload;
+    for (size_t i = 0; i < singles->n_ids; i++) {
+        wire_single_t row = wire_single(singles, i, &offset);
+        task.id = row.id;
+        task.first_item = row.item;
+        payload.inline_ = (ProtobufCBinaryData){row.size, (uint8_t *)row.payload};
+        run_task(x, message, &task, job, function);
+    }
+}
+
+static void run_assign(executor_t *x, wire_message_t *message, const Peach__Assign *assign)
+{
+    x->now_ns = clock_ns();
+    for (size_t i = 0; i < assign->n_tasks; i++) {
+        const Peach__Job *job = assign->jobs[assign->tasks[i]->job];
+        run_task(x, message, assign->tasks[i], job, find(x, job->function));
+    }
+    for (size_t i = 0; i < assign->n_singles; i++)
+        run_singles(x, message, assign->singles[i], assign->jobs[assign->singles[i]->job]);
 }
 
 /* ---- the loop ---- */
@@ -424,9 +535,7 @@ static void serve(executor_t *x)
         if (rc) exit(rc == PEACH_E_LOST ? 0 : 1);
         const Peach__Envelope *e = wire_envelope(message);
         if (e->body_case == PEACH__ENVELOPE__BODY_ASSIGN) {
-            for (size_t i = 0; i < e->assign->n_tasks; i++)
-                run_task(x, message, e->assign->tasks[i],
-                         e->assign->jobs[e->assign->tasks[i]->job]);
+            run_assign(x, message, e->assign);
         } else if (e->body_case == PEACH__ENVELOPE__BODY_PRELOAD) {
             flush_batch(x);
             atomic_store(&x->shared->preload, (uint32_t)e->preload->request + 1);

@@ -69,6 +69,9 @@ typedef struct {
     bool retiring;       /* it is to be replaced once it has nothing to do */
     char killed[96];     /* why we killed it */
     wire_batch_t batch;  /* Assign */
+    const Peach__Job *batch_job; /* the last job in it; it is number batch_jobs - 1 */
+    uint32_t batch_jobs;
+    bool batch_single; /* it has tasks of one item only */
 } seat_t;
 
 /* A preload and what the executors say of it. */
@@ -119,6 +122,9 @@ void link_keep(worker_t *w, link_t *link);
 /* Adds a result under the lease's id. It is kept until the broker acknowledged it. */
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result,
                  uint64_t lease);
+
+/* The same of a task of one item, with its good result. */
+void link_single(link_t *link, const wire_single_t *result, uint64_t lease);
 
 /* Whether a broker that is there has everything that was for it. */
 bool link_settled(const link_t *link);

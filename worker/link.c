@@ -169,6 +169,11 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
     free(out.segments);
 }
 
+void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
+{
+    wire_batch_result(&link->batch, lease, result->elapsed_us, result->payload, result->size);
+}
+
 static void flush(link_t *link)
 {
     if (link->batch.elements > 0)

@@ -43,65 +43,101 @@ static uint64_t order_items(const order_t *order)
     return order->todo_count ? items : order->items;
 }
 
-static order_t *order_new(wire_message_t *message, const Peach__Task *task)
+/* The jobs of an Assign, copied as they are needed. */
+typedef struct {
+    Peach__Job **jobs;
+    size_t **uses;
+} copies_t;
+
+/* Puts an order behind the others; takes its payload and todo. Without memory the
+   broker gets the lease back and may give it to another worker. */
+static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
+                 uint32_t job, const order_t *model)
 {
-    order_t *order = calloc(1, sizeof *order);
-    if (!order) return NULL;
-    order->lease = task->id;
-    order->first_item = task->first_item;
-    order->items = task->items;
-    order->payload = wire_payload(message, task->payload);
-    order->todo = calloc(task->n_todo + 1, sizeof *order->todo);
-    if (!order->payload || !order->todo) {
-        payload_unref(&order->payload);
-        free(order->todo);
+    if (!copies->jobs[job]) copies->jobs[job] = wire_copy(&assign->jobs[job]->base);
+    if (!copies->uses[job]) copies->uses[job] = calloc(1, sizeof **copies->uses);
+    order_t *order = malloc(sizeof *order);
+    if (!order || !copies->jobs[job] || !copies->uses[job] || !model->payload) {
+        Peach__Result result = PEACH__RESULT__INIT;
+        payload_t *payload = model->payload;
+        result.ended = true;
+        link_result(link, NULL, &result, model->lease);
+        payload_unref(&payload);
+        free(model->todo);
         free(order);
-        return NULL;
+        return;
     }
-    order->todo_count = task->n_todo;
-    for (size_t i = 0; i < task->n_todo; i++)
-        order->todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
-    return order;
+    *order = *model;
+    order->link = link;
+    order->job = copies->jobs[job];
+    order->job_uses = copies->uses[job];
+    ++*order->job_uses;
+    order->since_ms = w->now_ms;
+    list_append(&w->waiting, &order->node);
+    w->order_count++;
+}
+
+static void take_task(worker_t *w, link_t *link, wire_message_t *message, copies_t *copies,
+                      const Peach__Task *task)
+{
+    order_t order = {.lease = task->id, .first_item = task->first_item, .items = task->items};
+    if (task->n_todo > 0) order.todo = calloc(task->n_todo, sizeof *order.todo);
+    if (order.todo || task->n_todo == 0) order.payload = wire_payload(message, task->payload);
+    order.todo_count = order.todo ? task->n_todo : 0;
+    for (size_t i = 0; i < order.todo_count; i++)
+        order.todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
+    take(w, link, wire_envelope(message)->assign, copies, task->job, &order);
 }
 
 void orders_take(worker_t *w, link_t *link, wire_message_t *message)
 {
     const Peach__Assign *assign = wire_envelope(message)->assign;
-    Peach__Job **jobs = calloc(assign->n_jobs + 1, sizeof *jobs);
-    size_t **uses = calloc(assign->n_jobs + 1, sizeof *uses);
-    for (size_t i = 0; jobs && uses && i < assign->n_tasks; i++) {
-        const Peach__Task *task = assign->tasks[i];
-        if (!jobs[task->job]) {
-            jobs[task->job] = wire_copy(&assign->jobs[task->job]->base);
-            uses[task->job] = calloc(1, sizeof **uses);
+    copies_t copies = {calloc(assign->n_jobs + 1, sizeof *copies.jobs),
+                       calloc(assign->n_jobs + 1, sizeof *copies.uses)};
+    bool there = copies.jobs && copies.uses;
+    for (size_t i = 0; there && i < assign->n_tasks; i++)
+        take_task(w, link, message, &copies, assign->tasks[i]);
+    for (size_t i = 0; there && i < assign->n_singles; i++) {
+        const Peach__Singles *singles = assign->singles[i];
+        size_t offset = 0;
+        for (size_t row = 0; row < singles->n_ids; row++) {
+            wire_single_t task = wire_single(singles, row, &offset);
+            order_t order = {.lease = task.id,
+                             .first_item = task.item,
+                             .items = 1,
+                             .payload = payload_new(task.payload, task.size)};
+            take(w, link, assign, &copies, singles->job, &order);
         }
-        order_t *order = jobs[task->job] && uses[task->job] ? order_new(message, task) : NULL;
-        if (!order) { /* no memory: the broker may give it to another worker */
-            Peach__Result result = PEACH__RESULT__INIT;
-            result.ended = true;
-            link_result(link, NULL, &result, task->id);
-            continue;
-        }
-        order->link = link;
-        order->job = jobs[task->job];
-        order->job_uses = uses[task->job];
-        ++*order->job_uses;
-        order->since_ms = w->now_ms;
-        list_append(&w->waiting, &order->node);
-        w->order_count++;
     }
-    for (size_t i = 0; jobs && uses && i < assign->n_jobs; i++) {
-        if (uses[i] && *uses[i] > 0) continue;
-        if (jobs[i]) peach__job__free_unpacked(jobs[i], NULL);
-        free(uses[i]);
+    for (size_t i = 0; there && i < assign->n_jobs; i++) {
+        if (copies.uses[i] && *copies.uses[i] > 0) continue;
+        if (copies.jobs[i]) peach__job__free_unpacked(copies.jobs[i], NULL);
+        free(copies.uses[i]);
     }
-    free(jobs);
-    free(uses);
+    free(copies.jobs);
+    free(copies.uses);
 }
 
 /* ---- to the executors ---- */
 
-static int put_order(seat_t *seat, order_t *order)
+static bool queue_batch(seat_t *seat)
+{
+    int rc = 0;
+    if (seat->batch.elements > 0)
+        rc = channel_put_batch(seat->process.channel, PEACH__ENVELOPE__BODY_ASSIGN, &seat->batch);
+    wire_batch_clear(&seat->batch);
+    seat->batch_job = NULL;
+    seat->batch_jobs = 0;
+    return rc == 0;
+}
+
+static void flush_seat(seat_t *seat)
+{
+    queue_batch(seat);
+    channel_flush(seat->process.channel); /* an end that is gone shows when it is read */
+}
+
+static int put_task(seat_t *seat, const order_t *order, uint32_t job)
 {
     Peach__Task task = PEACH__TASK__INIT;
     Peach__Payload payload;
@@ -114,28 +150,38 @@ static int put_order(seat_t *seat, order_t *order)
         ranges[i].first = order->todo[i].first;
         ranges[i].count = order->todo[i].count;
     }
-    /* Each order with its job: the channel is cheap and jobs are small. */
-    task.job = (uint32_t)(seat->batch.elements / 2);
-    task.id = order->number = seat->process.sent;
+    task.job = job;
+    task.id = order->number;
     task.first_item = order->first_item;
     task.items = order->items;
     task.payload = &payload;
     task.todo = pointers;
     task.n_todo = order->todo_count;
     if (rc == 0) rc = wire_attach(&seat->batch.frames, order->payload, &payload);
-    if (rc == 0) rc = wire_batch_add(&seat->batch, 1, &order->job->base);
     if (rc == 0) rc = wire_batch_add(&seat->batch, 2, &task.base);
     free(ranges);
     free(pointers);
     return rc;
 }
 
-static void flush_seat(seat_t *seat)
+static int put_order(seat_t *seat, order_t *order)
 {
-    if (seat->batch.elements == 0) return;
-    channel_put_batch(seat->process.channel, PEACH__ENVELOPE__BODY_ASSIGN, &seat->batch);
-    wire_batch_clear(&seat->batch);
-    channel_flush(seat->process.channel); /* an end that is gone shows when it is read */
+    size_t size = payload_size(order->payload);
+    bool single = order->items == 1 && size <= WIRE_INLINE_BYTES;
+    int rc = 0;
+    /* The executor takes orders by their numbers: no message has both kinds. */
+    if (seat->batch_single != single || wire_batch_full(&seat->batch)) flush_seat(seat);
+    seat->batch_single = single;
+    order->number = seat->process.sent;
+    if (seat->batch_job != order->job) {
+        rc = wire_batch_add(&seat->batch, 1, &order->job->base);
+        if (rc) return rc;
+        seat->batch_job = order->job;
+        seat->batch_jobs++;
+    }
+    if (!single) return put_task(seat, order, seat->batch_jobs - 1);
+    return wire_batch_task(&seat->batch, seat->batch_jobs - 1, order->number, order->first_item,
+                           payload_bytes(order->payload), size);
 }
 
 /* How many orders an executor may hold: more than one only of very short ones. */
@@ -172,9 +218,7 @@ void orders_pump(worker_t *w)
         seat_t *seat = seat_free(w, room);
         if (!seat) break;
         order_t *order = LIST_ITEM(list_first(&w->waiting), order_t, node);
-        if (wire_batch_full(&seat->batch)) flush_seat(seat);
         if (put_order(seat, order) != 0) {
-            wire_batch_clear(&seat->batch);
             order_end(w, order);
             continue;
         }
@@ -212,24 +256,41 @@ static order_t *order_at(const seat_t *seat, uint64_t number)
     return NULL;
 }
 
+static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elapsed_us)
+{
+    uint64_t ns = elapsed_us * 1000 + 1;
+    w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
+    seat->order_count--;
+    seat->failures = 0;
+    order_free(w, order);
+}
+
+static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peach__Result *result)
+{
+    order_t *order = order_at(seat, result->id);
+    if (!order) return;
+    for (size_t j = 0; j < result->n_failures; j++) {
+        result->failures[j]->host = w->host;
+        result->failures[j]->pid = (uint32_t)seat->process.pid;
+    }
+    if (order->link) link_result(order->link, message, result, order->lease);
+    if (result->ended) order_done(w, seat, order, result->elapsed_us);
+}
+
 void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
 {
     const Peach__Results *results = wire_envelope(message)->results;
-    for (size_t i = 0; i < results->n_results; i++) {
-        Peach__Result *result = results->results[i];
-        order_t *order = order_at(seat, result->id);
-        if (!order) continue;
-        for (size_t j = 0; j < result->n_failures; j++) {
-            result->failures[j]->host = w->host;
-            result->failures[j]->pid = (uint32_t)seat->process.pid;
+    for (size_t i = 0; i < results->n_results; i++)
+        take_result(w, seat, message, results->results[i]);
+    for (size_t i = 0; i < results->n_singles; i++) {
+        size_t offset = 0;
+        for (size_t row = 0; row < results->singles[i]->n_ids; row++) {
+            wire_single_t result = wire_single(results->singles[i], row, &offset);
+            order_t *order = order_at(seat, result.id);
+            if (!order) continue;
+            if (order->link) link_single(order->link, &result, order->lease);
+            order_done(w, seat, order, result.elapsed_us);
         }
-        if (order->link) link_result(order->link, message, result, order->lease);
-        if (!result->ended) continue;
-        uint64_t ns = result->elapsed_us * 1000 + 1;
-        w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
-        seat->order_count--;
-        seat->failures = 0;
-        order_free(w, order);
     }
     if (seat->order_count == 0 && seat_worn(w, seat)) {
         seat->retiring = true;

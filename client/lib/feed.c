@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "items.h"
 #include "job.h"
+#include "value_tree.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,12 @@ static int batch_task(peach_job_t *job, task_t *task)
         if (rc) return rc;
         job->batch_serial = self->batch_serial;
         job->batch_index = self->batch_jobs++;
+    }
+    if (task->items == 1 && task->payload_bytes <= WIRE_INLINE_BYTES) {
+        int rc = wire_batch_task(&self->batch, job->batch_index, task->number, task->first_item,
+                                 payload_bytes(task->payload), task->payload_bytes);
+        if (rc == 0) task->serial = self->submitted + 1;
+        return rc;
     }
     size_t count;
     const range_t *todo = ranges_all(&task->todo, &count);
@@ -79,11 +86,12 @@ static void batch_or_wait(peach_job_t *job, task_t *task)
     task->unsent = unsent;
 }
 
-/* Makes a task of the encoded items and submits it. Takes bytes. */
-static int submit(peach_job_t *job, void *bytes, size_t size, uint32_t items)
+/* Makes a task of the encoded items and submits it. Takes the payload, which may be
+   NULL: memory is out. */
+static int submit(peach_job_t *job, payload_t *payload, uint32_t items)
 {
     peach_t *self = job->session;
-    payload_t *payload = payload_new_taking(bytes, size);
+    size_t size = payload ? payload_size(payload) : 0;
     task_t *task = payload ? task_new(job, ++self->last_number, job->cut, items, &payload,
                                       job->options.unordered)
                            : NULL;
@@ -173,13 +181,19 @@ static int cut_from_source(peach_job_t *job, uint64_t count)
 {
     uint64_t left = job->total - job->cut;
     if (count > left) count = left;
+    peach_value_t number;
+    if (count == 1 && items_number(job->source, (size_t)job->cut, &number)) {
+        uint8_t bytes[ITEMS_NUMBER_BYTES];
+        items_put_number(bytes, &number);
+        return submit(job, payload_new(bytes, sizeof bytes), 1);
+    }
     for (;;) {
         void *bytes;
         size_t size;
         int rc = items_pack(job->source, (size_t)job->cut, (size_t)count, &bytes, &size);
         if (rc) return rc;
         if (size <= CHUNK_BYTES || count == 1 || job->options.chunk)
-            return submit(job, bytes, size, (uint32_t)count);
+            return submit(job, payload_new_taking(bytes, size), (uint32_t)count);
         free(bytes);
         count = count * CHUNK_BYTES / size / 2 + 1;
     }
@@ -199,7 +213,7 @@ static int cut_from_generator(peach_job_t *job, uint64_t count)
     for (size_t i = 0; values && i < length; i++) peach_value_destroy(&values[i]);
     free(values);
     peach_value_destroy(&list);
-    return rc || length == 0 ? rc : submit(job, bytes, size, (uint32_t)length);
+    return rc || length == 0 ? rc : submit(job, payload_new_taking(bytes, size), (uint32_t)length);
 }
 
 static bool wants(const peach_job_t *job)

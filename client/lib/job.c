@@ -182,6 +182,23 @@ static void learn(peach_job_t *job, const task_t *task, uint64_t elapsed_us)
     if (task->items > job->largest) job->largest = task->items;
 }
 
+/* What follows when something came for a task: it had so many bytes before. */
+static void take_in(task_t *task, size_t before, uint64_t elapsed_us)
+{
+    peach_job_t *job = task->job;
+    job->buffered += task->bytes - before;
+    task->result_bytes += task->bytes - before;
+    if (job->options.unordered && task_readable(task)) {
+        list_remove(&task->node); /* what can be read is in front */
+        list_prepend(&job->tasks, &task->node);
+    }
+    if (ranges_empty(&task->todo)) {
+        learn(job, task, elapsed_us);
+        job->result_bytes = (job->result_bytes * 3 + task->result_bytes) / 4;
+        job_forget_task(job, task);
+    }
+}
+
 static void take_result(peach_t *self, wire_message_t *message, const Peach__Result *result)
 {
     task_t *task = table_get(self->tasks, &result->id, sizeof result->id);
@@ -192,23 +209,29 @@ static void take_result(peach_t *self, wire_message_t *message, const Peach__Res
         job->done += task_take_segment(task, message, result->segments[i]);
     for (size_t i = 0; i < result->n_failures; i++)
         job->failed += task_take_failure(task, result->failures[i]);
-    job->buffered += task->bytes - before;
-    task->result_bytes += task->bytes - before;
-    if (job->options.unordered && task_readable(task)) {
-        list_remove(&task->node); /* what can be read is in front */
-        list_prepend(&job->tasks, &task->node);
-    }
-    if (ranges_empty(&task->todo)) {
-        learn(job, task, result->elapsed_us);
-        job->result_bytes = (job->result_bytes * 3 + task->result_bytes) / 4;
-        job_forget_task(job, task);
-    }
+    take_in(task, before, result->elapsed_us);
+}
+
+static void take_single(peach_t *self, const wire_single_t *result)
+{
+    task_t *task = table_get(self->tasks, &result->id, sizeof result->id);
+    if (!task) return;
+    size_t before = task->bytes;
+    task->job->done += task_take_single(task, result->payload, result->size);
+    take_in(task, before, result->elapsed_us);
 }
 
 void jobs_results(peach_t *self, wire_message_t *message)
 {
     const Peach__Results *results = wire_envelope(message)->results;
     for (size_t i = 0; i < results->n_results; i++) take_result(self, message, results->results[i]);
+    for (size_t i = 0; i < results->n_singles; i++) {
+        size_t offset = 0;
+        for (size_t row = 0; row < results->singles[i]->n_ids; row++) {
+            wire_single_t result = wire_single(results->singles[i], row, &offset);
+            take_single(self, &result);
+        }
+    }
 }
 
 void peach_job_progress(const peach_job_t *job, peach_progress_t *progress)

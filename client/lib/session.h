@@ -12,7 +12,7 @@
 #include "list.h"
 #include "ranges.h"
 #include "table.h"
-#include "wire.h"
+#include "batch.h"
 #include <peach/peach.h>
 
 #include <stdarg.h>

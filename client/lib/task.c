@@ -4,6 +4,7 @@
 #include "task.h"
 
 #include "items.h"
+#include "value_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,8 @@ task_t *task_new(peach_job_t *job, uint64_t number, uint64_t first_item, uint32_
     self->payload = *payload_p;
     self->payload_bytes = payload_size(self->payload);
     *payload_p = NULL;
+    self->pieces = &self->one;
+    self->piece_capacity = 1;
     ranges_init(&self->todo, 0, items);
     return self;
 }
@@ -87,7 +90,7 @@ void task_destroy(task_t **self_p)
     if (!self) return;
     list_remove(&self->node);
     for (size_t i = 0; i < self->piece_count; i++) piece_clear(&self->pieces[i]);
-    free(self->pieces);
+    if (self->pieces != &self->one) free(self->pieces);
     ranges_clear(&self->todo);
     payload_unref(&self->payload);
     free(self);
@@ -99,12 +102,14 @@ void task_destroy(task_t **self_p)
 static bool insert(task_t *self, piece_t *piece)
 {
     if (self->piece_count == self->piece_capacity) {
-        size_t capacity = self->piece_capacity ? self->piece_capacity * 2 : 1;
-        piece_t *grown = realloc(self->pieces, capacity * sizeof *grown);
+        size_t capacity = self->piece_capacity * 2;
+        bool inside = self->pieces == &self->one;
+        piece_t *grown = realloc(inside ? NULL : self->pieces, capacity * sizeof *grown);
         if (!grown) {
             piece_clear(piece);
             return false;
         }
+        if (inside) *grown = self->one;
         self->pieces = grown;
         self->piece_capacity = capacity;
     }
@@ -123,20 +128,44 @@ static void release_if_ended(task_t *self)
     if (ranges_empty(&self->todo)) payload_unref(&self->payload);
 }
 
+/* Whether the items are still to end. All or nothing: a broker gives an item to one
+   worker at a time, so a segment that is old in part is old. What it had that is new
+   comes again. */
+static bool end_items(task_t *self, uint32_t first, uint32_t count)
+{
+    return first < self->items && count <= self->items - first &&
+           ranges_remove(&self->todo, first, count);
+}
+
+static uint32_t take_piece(task_t *self, piece_t *piece, size_t size)
+{
+    uint32_t count = piece->count;
+    piece->bytes = size + sizeof *piece;
+    if (!insert(self, piece)) return 0;
+    release_if_ended(self);
+    return count;
+}
+
 uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment)
 {
-    /* All or nothing: a broker gives an item to one worker at a time, so a segment
-       that is old in part is old. What it had that is new comes again. */
-    if (segment->first >= self->items || segment->count > self->items - segment->first ||
-        !ranges_remove(&self->todo, segment->first, segment->count))
-        return 0;
+    if (!end_items(self, segment->first, segment->count)) return 0;
     piece_t piece = {.first = segment->first, .count = segment->count};
     piece.payload = wire_payload(message, segment->payload);
-    if (!piece.payload) return 0;
-    piece.bytes = payload_size(piece.payload) + sizeof piece;
-    if (!insert(self, &piece)) return 0;
-    release_if_ended(self);
-    return segment->count;
+    return piece.payload ? take_piece(self, &piece, payload_size(piece.payload)) : 0;
+}
+
+uint32_t task_take_single(task_t *self, const void *bytes, size_t size)
+{
+    peach_value_t number;
+    if (!end_items(self, 0, 1)) return 0;
+    piece_t piece = {.count = 1};
+    if (items_get_number(bytes, size, &number)) {
+        piece.number = number.integer; /* or real's bits */
+        piece.kind = number.kind;
+    } else if (!(piece.payload = payload_new(bytes, size))) {
+        return 0;
+    }
+    return take_piece(self, &piece, size);
 }
 
 uint32_t task_take_failure(task_t *self, const Peach__Failure *failure)
@@ -184,7 +213,7 @@ bool task_readable(const task_t *self)
 /* Makes the piece readable: what no worker should have sent becomes a failure. */
 static int decode(piece_t *piece)
 {
-    if (piece->items || piece->told) return 0;
+    if (piece->items || piece->told || piece->kind) return 0;
     int rc = peach_value_unpack(payload_bytes(piece->payload), payload_size(piece->payload),
                                 &piece->items);
     if (rc == PEACH_E_MEMORY) return rc;
@@ -211,6 +240,9 @@ int task_read(task_t *self, peach_result_t *result)
     if (piece->told) {
         piece->told->uses++;
         result->failure = &piece->told->failure;
+    } else if (piece->kind) {
+        peach_value_t number = {.kind = piece->kind, .integer = piece->number};
+        if (!(result->value = peach_value_copy(&number))) return PEACH_E_MEMORY;
     } else if (!(result->value = items_take(piece->items, at))) {
         return PEACH_E_MEMORY;
     }

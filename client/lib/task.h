@@ -22,6 +22,8 @@ typedef struct {
     uint32_t first, count; /* in the task */
     payload_t *payload;    /* NULL once decoded */
     peach_value_t *items;
+    peach_kind_t kind; /* PEACH_INT or PEACH_DOUBLE: it is one number, its bits: */
+    int64_t number;
     told_t *told;
     size_t bytes; /* that it takes while it is kept */
 } piece_t;
@@ -34,7 +36,8 @@ typedef struct {
     payload_t *payload; /* for submitting again; NULL when all items have ended */
     size_t payload_bytes;
     ranges_t todo;   /* items that have not ended */
-    piece_t *pieces; /* sorted by first */
+    piece_t one;     /* most tasks have one piece: */
+    piece_t *pieces; /* this one, or an array; sorted by first */
     size_t piece_count, piece_capacity;
     bool unordered;      /* the reader takes pieces as they come */
     bool unsent;         /* it waits for room in a batch */
@@ -54,6 +57,7 @@ void task_destroy(task_t **self_p);
 /* Takes the values of items, or a failure, if they are still to end; already ended
    ones are left out. The items that ended now. */
 uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment);
+uint32_t task_take_single(task_t *self, const void *bytes, size_t size);
 uint32_t task_take_failure(task_t *self, const Peach__Failure *failure);
 
 /* Whether the next item that the reader wants is there. Unordered: any item. */
