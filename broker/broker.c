@@ -326,7 +326,7 @@ int broker_run(broker_t *b, int stop_fd)
 {
     zmq_pollitem_t items[] = {{b->router, 0, ZMQ_POLLIN, 0},
                               {NULL, stop_fd, ZMQ_POLLIN, 0},
-                              {b->monitor, 0, ZMQ_POLLIN, 0}};
+                              {NULL, wire_fd(b->monitor), ZMQ_POLLIN, 0}};
     int stops = 0;
     while (!finished(b)) {
         uint64_t due = b->ticked_ms + TICK_MS;

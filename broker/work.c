@@ -67,12 +67,11 @@ static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_tas
         else
             rc = sched_submit(b->sched, client->client, job->id, spec);
     }
-    if (rc)
-        fail_task(b, client, spec->number, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
+    if (rc) fail_task(b, client, spec->number, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
 }
 
-static void submit_task(broker_t *b, peer_t *client, wire_message_t *message,
-                        const Peach__Job *job, const Peach__Task *task)
+static void submit_task(broker_t *b, peer_t *client, wire_message_t *message, const Peach__Job *job,
+                        const Peach__Task *task)
 {
     range_t *todo = task->n_todo ? calloc(task->n_todo, sizeof *todo) : NULL;
     for (size_t i = 0; todo && i < task->n_todo; i++)

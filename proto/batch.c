@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VARINT = 0, LENGTH = 2 };   /* protobuf's wire types */
-enum { SINGLES = 4 };              /* its field in Submit, Assign and Results */
+enum { VARINT = 0, LENGTH = 2 }; /* protobuf's wire types */
+enum { SINGLES = 4 };            /* its field in Submit, Assign and Results */
 enum { JOB = 1, IDS, ITEMS, ELAPSED, SIZES, PAYLOADS }; /* fields of Singles */
-enum { HEAD = WIRE_BATCH_HEAD };   /* what a field takes before its bytes, at most */
+enum { HEAD = WIRE_BATCH_HEAD }; /* what a field takes before its bytes, at most */
 
 /* A field's tag, and the number that follows it. */
 static size_t put_field(uint8_t *p, unsigned field, unsigned type, uint64_t number)

@@ -84,9 +84,8 @@ int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, 
 
 /* An array of one element, as peach_value_pack writes it: array_value, dtype, shape, data. */
 enum { DTYPE_AT = 3, DATA_AT = ITEMS_NUMBER_BYTES - 8 };
-static const uint8_t number_head[DATA_AT] = {9 << 3 | 2, 15,         1 << 3, PEACH_DTYPE_INT64,
-                                             2 << 3 | 2, 1,          1,      3 << 3 | 2,
-                                             8};
+static const uint8_t number_head[DATA_AT] = {
+    9 << 3 | 2, 15, 1 << 3, PEACH_DTYPE_INT64, 2 << 3 | 2, 1, 1, 3 << 3 | 2, 8};
 
 void items_put_number(uint8_t bytes[ITEMS_NUMBER_BYTES], const peach_value_t *number)
 {

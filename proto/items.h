@@ -40,7 +40,7 @@ void items_put_number(uint8_t bytes[ITEMS_NUMBER_BYTES], const peach_value_t *nu
 bool items_get_number(const void *bytes, size_t size, peach_value_t *number);
 
 /* Whether item i is an element of a one-dimensional array of int64 or float64; then
-   *number is a copy. */
+ *number is a copy. */
 bool items_number(const peach_value_t *items, size_t i, peach_value_t *number);
 
 #endif

@@ -245,8 +245,7 @@ static int send_frame(void *socket, zmq_msg_t *frame, bool more)
     return status;
 }
 
-int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first,
-                        const wire_frames_t *frames)
+int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first, const wire_frames_t *frames)
 {
     if (route) {
         zmq_msg_t head;
@@ -277,6 +276,14 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
         return PEACH_E_MEMORY;
     peach__envelope__pack(envelope, zmq_msg_data(&first));
     return wire_send_frames(socket, route, &first, frames);
+}
+
+int wire_fd(void *socket)
+{
+    int fd = -1;
+    size_t size = sizeof fd;
+    zmq_getsockopt(socket, ZMQ_FD, &fd, &size);
+    return fd;
 }
 
 void *wire_copy(const ProtobufCMessage *message)

@@ -1,6 +1,6 @@
-/* Messages <-> frames (batch.h has those that grow by one element at a time). A message is one Envelope and the payloads it points to;
-   on the wire it is one ZeroMQ frame for the envelope and one for each payload
-   over WIRE_INLINE_BYTES. PROTOCOL.md is the specification.
+/* Messages <-> frames (batch.h has those that grow by one element at a time). A message is one
+Envelope and the payloads it points to; on the wire it is one ZeroMQ frame for the envelope and one
+for each payload over WIRE_INLINE_BYTES. PROTOCOL.md is the specification.
 
 This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -89,6 +89,11 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
 
 /* The same of a message whose first frame is ready; takes first. */
 int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first, const wire_frames_t *frames);
+
+/* The descriptor that becomes readable when something happens to the socket: to be
+   polled by whoever reads the socket until it has no more. Polling the socket itself
+   costs system calls each time. */
+int wire_fd(void *socket);
 
 /* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when
    memory is out. */

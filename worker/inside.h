@@ -61,14 +61,14 @@ typedef struct {
     slot_t process;
     list_t orders; /* sent to it, oldest first */
     size_t order_count;
-    bool sending;        /* its channel has something to write */
-    uint64_t seen_claim; /* at the last look */
-    uint64_t restart_ms; /* when the next process is started; 0: one is there */
-    unsigned failures;   /* in a row, without running anything */
-    uint64_t sent_items; /* to this process, and not taken back */
-    bool retiring;       /* it is to be replaced once it has nothing to do */
-    char killed[96];     /* why we killed it */
-    wire_batch_t batch;  /* Assign */
+    bool sending;                /* its channel has something to write */
+    uint64_t seen_claim;         /* at the last look */
+    uint64_t restart_ms;         /* when the next process is started; 0: one is there */
+    unsigned failures;           /* in a row, without running anything */
+    uint64_t sent_items;         /* to this process, and not taken back */
+    bool retiring;               /* it is to be replaced once it has nothing to do */
+    char killed[96];             /* why we killed it */
+    wire_batch_t batch;          /* Assign */
     const Peach__Job *batch_job; /* the last job in it; it is number batch_jobs - 1 */
     uint32_t batch_jobs;
     bool batch_single; /* it has tasks of one item only */
@@ -115,6 +115,9 @@ void worker_say(const worker_t *w, const char *format, ...) __attribute__((forma
 int link_open(worker_t *w, link_t *link, const char *endpoint);
 void link_close(link_t *link);
 void link_receive(worker_t *w, link_t *link);
+
+/* Something happened to its connection. */
+void link_watch(worker_t *w, link_t *link);
 
 /* What time asks for: Hello, heartbeats, results that wait. */
 void link_keep(worker_t *w, link_t *link);

@@ -300,7 +300,7 @@ static void on_message(worker_t *w, link_t *link, wire_message_t *message)
     }
 }
 
-static void watch_connection(worker_t *w, link_t *link)
+void link_watch(worker_t *w, link_t *link)
 {
     bool lost = false;
     for (int rc = 0; rc >= 0;) {
@@ -316,7 +316,6 @@ static void watch_connection(worker_t *w, link_t *link)
 void link_receive(worker_t *w, link_t *link)
 {
     enum { MESSAGES_A_TURN = 64 };
-    watch_connection(w, link);
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         wire_message_t *message;
         const char *why;

@@ -9,7 +9,8 @@
 #include <string.h>
 
 static const uint64_t ahead_ns = 2000000; /* work that an executor may hold ahead */
-static const unsigned max_ahead = 64;     /* and orders */
+static const unsigned max_ahead = 1024;   /* and orders */
+static const uint64_t worth_ns = 100000;  /* work for which it is worth waking an executor */
 static const uint64_t give_back_ms = 50;  /* waiting longer, an order goes back to its broker */
 
 /* ---- life of an order ---- */
@@ -198,15 +199,16 @@ static bool seat_worn(const worker_t *w, const seat_t *seat)
     return w->options.recycle && seat->sent_items >= w->options.recycle;
 }
 
-/* The ready executor with the fewest orders, or NULL. */
+/* The ready executor that is to get the next order, or NULL: the one with the fewest;
+   but one that has something gets more of very short ones, before another is woken. */
 static seat_t *seat_free(const worker_t *w, size_t room)
 {
     seat_t *best = NULL;
     for (unsigned i = 0; i < w->options.slots; i++) {
         seat_t *seat = &w->seats[i];
         if (seat->order_count >= room || !crew_ready(w, seat) || seat_worn(w, seat)) continue;
+        if (seat->order_count > 0 && seat->order_count * w->order_ns < worth_ns) return seat;
         if (!best || seat->order_count < best->order_count) best = seat;
-        if (best->order_count == 0) break;
     }
     return best;
 }

@@ -134,7 +134,7 @@ static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd)
     bool full = false;
     for (size_t i = 0; i < w->link_count; i++) {
         items[count++] = (zmq_pollitem_t){w->links[i].socket, 0, ZMQ_POLLIN, 0};
-        items[count++] = (zmq_pollitem_t){w->links[i].monitor, 0, ZMQ_POLLIN, 0};
+        items[count++] = (zmq_pollitem_t){NULL, wire_fd(w->links[i].monitor), ZMQ_POLLIN, 0};
     }
     items[count++] = (zmq_pollitem_t){NULL, stop_fd, ZMQ_POLLIN, 0};
     for (unsigned i = 0; i < w->options.slots; i++) {
@@ -214,8 +214,10 @@ int worker_run(worker_t *w, int stop_fd)
             if (++stops > 1) break;
             begin_drain(w);
         }
-        for (size_t i = 0; i < w->link_count; i++)
-            if (items[2 * i].revents || items[2 * i + 1].revents) link_receive(w, &w->links[i]);
+        for (size_t i = 0; i < w->link_count; i++) {
+            if (items[2 * i + 1].revents) link_watch(w, &w->links[i]);
+            if (items[2 * i].revents) link_receive(w, &w->links[i]);
+        }
         serve_seats(w, items + 2 * w->link_count + 1);
         orders_pump(w);
         keep_time(w);

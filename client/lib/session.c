@@ -362,7 +362,8 @@ int session_turn(peach_t *self, int timeout_ms)
     if (rc) return rc;
     session_flush(self);
     if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
-    zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0}, {self->monitor, 0, ZMQ_POLLIN, 0}};
+    zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0},
+                              {NULL, wire_fd(self->monitor), ZMQ_POLLIN, 0}};
     if (zmq_poll(items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
     self->now_ms = clock_ms();
@@ -413,13 +414,7 @@ int peach_poll(peach_t *self, int timeout_ms)
     return session_turn(self, timeout_ms);
 }
 
-int peach_fd(peach_t *self)
-{
-    int fd = -1;
-    size_t size = sizeof fd;
-    zmq_getsockopt(self->socket, ZMQ_FD, &fd, &size);
-    return fd;
-}
+int peach_fd(peach_t *self) { return wire_fd(self->socket); }
 
 void peach_set_patience(peach_t *self, int patience_ms) { self->patience_ms = patience_ms; }
 

@@ -19,8 +19,7 @@ static int network;
 
 int __wrap_wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
                      const wire_frames_t *frames);
-int __wrap_wire_batch_send(void *socket, zmq_msg_t *route, unsigned body,
-                           wire_batch_t *batch);
+int __wrap_wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, wire_batch_t *batch);
 void __wrap_randombytes_buf(void *bytes, size_t size);
 
 int __wrap_wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,

@@ -154,8 +154,7 @@ void net_post(outbox_t *outbox, const message_t *message, bool keep)
 }
 
 /* The real outbox sends by this; the linker puts it in the place of the real one. */
-int __wrap_wire_batch_send(void *socket, zmq_msg_t *route, unsigned body,
-                           wire_batch_t *batch);
+int __wrap_wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, wire_batch_t *batch);
 
 int __wrap_wire_batch_send(void *socket, zmq_msg_t *route, unsigned body, wire_batch_t *batch)
 {
