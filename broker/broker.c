@@ -121,8 +121,8 @@ static bool is_next(broker_t *b, peer_t *peer, uint64_t serial)
 static void on_results(broker_t *b, peer_t *worker, wire_message_t *message)
 {
     if (!is_next(b, worker, wire_envelope(message)->results->serial)) return;
-    worker->unacknowledged_bytes += wire_message_bytes(message);
     work_results(b, worker, message);
+    worker->unacknowledged_bytes += wire_message_bytes(message); /* and what it opened */
     if (worker->unacknowledged_bytes > ACKNOWLEDGE_BYTES) session_heartbeat(b, worker);
 }
 
@@ -328,6 +328,7 @@ int broker_run(broker_t *b, int stop_fd)
                               {NULL, stop_fd, ZMQ_POLLIN, 0},
                               {NULL, wire_fd(b->monitor), ZMQ_POLLIN, 0}};
     int stops = 0;
+    count_bad_connections(b); /* so that the descriptor tells of the next one */
     while (!finished(b)) {
         uint64_t due = b->ticked_ms + TICK_MS;
         long wait = due > b->now_ms ? (long)(due - b->now_ms) : 0;

@@ -74,6 +74,7 @@ static void welcome(broker_t *b, peer_t *peer, bool resumed)
     message.max_payload_bytes = b->options.max_payload_bytes;
     message.max_batch = WIRE_MAX_BATCH;
     message.resumed = resumed;
+    message.place = (char *)block_place();
     message.received = peer->told_received = peer->received;
     int rc = 0;
     if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
@@ -96,6 +97,7 @@ static int session_route(broker_t *b, peer_t *peer, zmq_msg_t *route, const Peac
 {
     int rc = table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer);
     if (rc == 0) peer_connect(peer, route);
+    peer->batch.frames.shares = *hello->place && strcmp(hello->place, block_place()) == 0;
     peer->attempt = hello->attempt;
     peer->heard_ms = b->now_ms;
     return rc;

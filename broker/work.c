@@ -3,6 +3,8 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "shell.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,11 +56,13 @@ static void fail_task(void *shell, void *client, uint64_t number, uint32_t first
                       int status, const char *message, const sched_attempt_t *attempts,
                       size_t attempt_count);
 
-/* Takes the spec's payload, which may be NULL: memory is out. */
+/* Takes the spec's payload, which may be NULL with errno. */
 static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_task_spec_t *spec)
 {
     payload_t *payload = spec->payload;
-    int rc = PEACH_E_MEMORY;
+    int rc = errno == ENOMEM ? PEACH_E_MEMORY : PEACH_E_SYSTEM;
+    char why[96] = "";
+    if (!payload) snprintf(why, sizeof why, "the items cannot be taken: %s", strerror(errno));
     if (payload) {
         spec->bytes = payload_size(payload);
         rc = spec->bytes > b->options.max_payload_bytes ? PEACH_E_LIMIT : make_job(b, client, job);
@@ -67,7 +71,9 @@ static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_tas
         else
             rc = sched_submit(b->sched, client->client, job->id, spec);
     }
-    if (rc) fail_task(b, client, spec->number, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
+    if (rc)
+        fail_task(b, client, spec->number, 0, spec->items, rc, *why ? why : peach_status_text(rc),
+                  NULL, 0);
 }
 
 static void submit_task(broker_t *b, peer_t *client, wire_message_t *message, const Peach__Job *job,
@@ -271,6 +277,17 @@ static bool retried(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Fa
            sched_item_raised(b->sched, worker->worker, lease, failure->item, &attempt);
 }
 
+/* Whether the segment's values can be had. They cannot when their worker is gone: then
+   nobody has seen them, and the items run again. */
+static bool at_hand(wire_message_t *message, const Peach__Segment *segment)
+{
+    if (!segment->payload->shared) return true;
+    payload_t *payload = wire_payload(message, segment->payload);
+    bool gone = !payload && errno == ENOENT;
+    payload_unref(&payload);
+    return !gone;
+}
+
 /* The parts of a result that somebody waits for, under the client's number. */
 static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
                     const Peach__Result *result)
@@ -279,18 +296,18 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     out.elapsed_us = result->elapsed_us;
     out.segments = calloc(result->n_segments + 1, sizeof *out.segments);
     out.failures = calloc(result->n_failures + 1, sizeof *out.failures);
-    Peach__Payload *fields = calloc(result->n_segments + 1, sizeof *fields);
-    if (!out.segments || !out.failures || !fields) goto done;
+    bool there = out.segments && out.failures;
     void *user = NULL;
-    for (size_t i = 0; i < result->n_segments; i++) {
+    for (size_t i = 0; there && i < result->n_segments; i++) {
         Peach__Segment *segment = result->segments[i];
-        if (!sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
+        if (!at_hand(message, segment) ||
+            !sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
                               0, &user, &out.id))
             continue;
         worker->done_items += segment->count;
         out.segments[out.n_segments++] = segment;
     }
-    for (size_t i = 0; i < result->n_failures; i++) {
+    for (size_t i = 0; there && i < result->n_failures; i++) {
         Peach__Failure *failure = result->failures[i];
         uint32_t count = failure->count ? failure->count : 1;
         worker->failed_items += count;
@@ -302,20 +319,11 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     peer_t *client = user;
     if (client && out.n_segments + out.n_failures > 0 &&
         peer_make_room(client, b->router, out.n_segments) == 0) {
-        for (size_t i = 0; i < out.n_segments; i++) {
-            fields[i] = *out.segments[i]->payload;
-            out.segments[i]->payload = &fields[i];
-            if (fields[i].frame == 0) continue; /* inline: lent by the message */
-            payload_t *payload = wire_payload(message, &fields[i]);
-            wire_attach(&client->batch.frames, payload, &fields[i]);
-            payload_unref(&payload);
-        }
-        add_result(b, client, &out);
+        wire_batch_forward(&client->batch, message, &out);
+        shell_dirty(b, client);
     }
-done:
     free(out.segments);
     free(out.failures);
-    free(fields);
 }
 
 static void pass_single(broker_t *b, peer_t *worker, const wire_single_t *result)

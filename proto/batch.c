@@ -4,12 +4,15 @@
 #include "batch.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { VARINT = 0, LENGTH = 2 }; /* protobuf's wire types */
 enum { SINGLES = 4 };            /* its field in Submit, Assign and Results */
 enum { JOB = 1, IDS, ITEMS, ELAPSED, SIZES, PAYLOADS }; /* fields of Singles */
+enum { MOST_SHARED = 16 };       /* blocks: they are large, and take descriptors */
 enum { HEAD = WIRE_BATCH_HEAD }; /* what a field takes before its bytes, at most */
 
 /* A field's tag, and the number that follows it. */
@@ -50,6 +53,59 @@ int wire_batch_number(wire_batch_t *batch, unsigned field, uint64_t number)
     if (reserve(&batch->bytes, batch->size, &batch->capacity, HEAD) != 0) return PEACH_E_MEMORY;
     batch->size += put_field(batch->bytes + batch->size, field, VARINT, number);
     return 0;
+}
+
+/* The field of a message that is being built for what field is in one that came. */
+static int forward(wire_batch_t *batch, wire_message_t *message, const Peach__Payload *field,
+                   Peach__Payload *out)
+{
+    *out = *field;
+    if (!field->frame && !field->shared) return 0; /* inline: lent by the message */
+    payload_t *payload = wire_payload(message, field);
+    if (!payload) return PEACH_E_SYSTEM;
+    int rc = wire_attach(&batch->frames, payload, out);
+    payload_unref(&payload);
+    return rc;
+}
+
+int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result)
+{
+    size_t count = result->n_segments;
+    struct copy {
+        Peach__Segment segment;
+        Peach__Payload payload;
+        Peach__Failure failure;
+        char why[96];
+    } *copies = calloc(count + 1, sizeof *copies);
+    Peach__Result out = *result;
+    out.n_segments = 0;
+    out.segments = calloc(count + 1, sizeof *out.segments);
+    out.failures = calloc(count + result->n_failures + 1, sizeof *out.failures);
+    int rc = copies && out.segments && out.failures ? 0 : PEACH_E_MEMORY;
+    for (size_t i = 0; rc == 0 && i < result->n_failures; i++)
+        out.failures[i] = result->failures[i];
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct copy *copy = &copies[i];
+        copy->segment = *result->segments[i];
+        copy->segment.payload = &copy->payload;
+        if (forward(batch, message, result->segments[i]->payload, &copy->payload) == 0) {
+            out.segments[out.n_segments++] = &copy->segment;
+            continue;
+        }
+        snprintf(copy->why, sizeof copy->why, "the result cannot be passed on: %s",
+                 strerror(errno));
+        peach__failure__init(&copy->failure);
+        copy->failure.item = copy->segment.first;
+        copy->failure.count = copy->segment.count;
+        copy->failure.status = PEACH_E_SYSTEM;
+        copy->failure.message = copy->why;
+        out.failures[out.n_failures++] = &copy->failure;
+    }
+    if (rc == 0) rc = wire_batch_add(batch, 1, &out.base);
+    free(copies);
+    free(out.segments);
+    free(out.failures);
+    return rc;
 }
 
 /* ---- columns ---- */
@@ -153,13 +209,15 @@ size_t wire_batch_bytes(const wire_batch_t *batch)
     size_t bytes = batch->size + batch->run.size + batch->run.count * 24;
     for (size_t i = 0; i < batch->frames.count; i++)
         bytes += payload_size(batch->frames.payloads[i]);
+    for (size_t i = 0; i < batch->frames.shared_count; i++)
+        bytes += payload_size(batch->frames.shared[i]);
     return bytes;
 }
 
 bool wire_batch_full(const wire_batch_t *batch)
 {
     return batch->size + batch->run.size >= WIRE_BATCH_BYTES || batch->elements >= WIRE_MAX_BATCH ||
-           batch->frames.count >= WIRE_MAX_FRAMES;
+           batch->frames.count >= WIRE_MAX_FRAMES || batch->frames.shared_count >= MOST_SHARED;
 }
 
 size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)
@@ -206,5 +264,5 @@ void wire_batch_free(wire_batch_t *batch)
     wire_frames_clear(&batch->frames);
     run_free(&batch->run);
     free(batch->bytes);
-    *batch = (wire_batch_t){0};
+    *batch = (wire_batch_t){.frames.shares = batch->frames.shares};
 }

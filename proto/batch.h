@@ -40,6 +40,10 @@ int wire_batch_task(wire_batch_t *batch, uint32_t job, uint64_t id, uint64_t ite
 int wire_batch_result(wire_batch_t *batch, uint64_t id, uint32_t elapsed_us, const void *payload,
                       size_t size);
 
+/* Appends a result that came in a message; its payloads go on as they are. Values that
+   cannot be taken become failures. PEACH_E_MEMORY. */
+int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result);
+
 /* Whether the batch should be sent before more is added. */
 bool wire_batch_full(const wire_batch_t *batch);
 

@@ -29,7 +29,36 @@ peach_value_t *items_take(peach_value_t *items, size_t i)
     return peach_value_element(items, i);
 }
 
-int items_pack(const peach_value_t *items, size_t first, size_t count, void **bytes, size_t *size)
+/* ---- packing ---- */
+
+typedef struct {
+    block_pool_t *pool;
+    payload_t *payload;
+} place_t;
+
+static void *place(void *arg, size_t size)
+{
+    place_t *self = arg;
+    block_t *block = self->pool && size >= BLOCK_LEAST ? block_new(self->pool, size) : NULL;
+    if (block) {
+        self->payload = payload_new_block(block);
+        return self->payload ? block_data(block) : NULL;
+    }
+    void *bytes = malloc(size);
+    self->payload = bytes ? payload_new_taking(bytes, size) : NULL;
+    return self->payload ? bytes : NULL;
+}
+
+static payload_t *pack(const peach_value_t *items, block_pool_t *pool, int *status)
+{
+    place_t self = {pool, NULL};
+    *status = peach_value_pack_in(items, place, &self);
+    if (*status) payload_unref(&self.payload);
+    return self.payload;
+}
+
+payload_t *items_pack(const peach_value_t *items, size_t first, size_t count, block_pool_t *pool,
+                      int *status)
 {
     /* A view of the slice: its own head, the elements of the whole. */
     peach_value_t view = *items;
@@ -37,7 +66,7 @@ int items_pack(const peach_value_t *items, size_t first, size_t count, void **by
     if (items->kind == PEACH_LIST) {
         view.sequence.values = items->sequence.values ? items->sequence.values + first : NULL;
         view.sequence.count = count;
-        return peach_value_pack(&view, bytes, size);
+        return pack(&view, pool, status);
     }
     size_t row = row_bytes(items);
     memcpy(shape, items->array.shape, items->array.ndim * sizeof *shape);
@@ -45,11 +74,11 @@ int items_pack(const peach_value_t *items, size_t first, size_t count, void **by
     view.array.shape = shape;
     view.array.data = (unsigned char *)items->array.data + first * row;
     view.array.size = count * row;
-    return peach_value_pack(&view, bytes, size);
+    return pack(&view, pool, status);
 }
 
-int items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count, void **bytes,
-                       size_t *size)
+payload_t *items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count,
+                              block_pool_t *pool, int *status)
 {
     uint64_t shape = count;
     peach_value_t array = {.kind = PEACH_ARRAY};
@@ -58,10 +87,11 @@ int items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count, 
     array.array.shape = &shape;
     array.array.data = (void *)numbers;
     array.array.size = count * sizeof *numbers;
-    return peach_value_pack(&array, bytes, size);
+    return pack(&array, pool, status);
 }
 
-int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, size_t *size)
+payload_t *items_pack_values(peach_value_t *const *values, size_t count, block_pool_t *pool,
+                             int *status)
 {
     peach_kind_t kind = count ? values[0]->kind : PEACH_LIST;
     for (size_t i = 1; i < count; i++)
@@ -70,14 +100,15 @@ int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, 
         peach_value_t list = {.kind = PEACH_LIST};
         list.sequence.values = (peach_value_t **)values;
         list.sequence.count = count;
-        return peach_value_pack(&list, bytes, size);
+        return pack(&list, pool, status);
     }
     int64_t *numbers = malloc(count * sizeof *numbers);
-    if (!numbers) return PEACH_E_MEMORY;
+    *status = PEACH_E_MEMORY;
+    if (!numbers) return NULL;
     for (size_t i = 0; i < count; i++) numbers[i] = values[i]->integer; /* or real's bits */
-    int rc = items_pack_numbers(kind, numbers, count, bytes, size);
+    payload_t *payload = items_pack_numbers(kind, numbers, count, pool, status);
     free(numbers);
-    return rc;
+    return payload;
 }
 
 /* ---- numbers ---- */

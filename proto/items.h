@@ -8,6 +8,7 @@
 #ifndef PEACH_ITEMS_H
 #define PEACH_ITEMS_H
 
+#include "payload.h"
 #include <peach/value.h>
 
 /* Whether the value can be the items of a task. */
@@ -17,17 +18,20 @@ bool items_valid(const peach_value_t *items);
    be taken once. NULL when memory is out. */
 peach_value_t *items_take(peach_value_t *items, size_t i);
 
-/* The encoding of items first..first+count-1 as items again; see
-   peach_value_pack. */
-int items_pack(const peach_value_t *items, size_t first, size_t count, void **bytes, size_t *size);
+/* The encoding of items first..first+count-1 as items again. Large ones are put into
+   blocks of the pool, if there is one. NULL with *status: PEACH_E_MEMORY or
+   PEACH_E_LIMIT (nested too deep). */
+payload_t *items_pack(const peach_value_t *items, size_t first, size_t count, block_pool_t *pool,
+                      int *status);
 
-/* The encoding of these values as items: an array when all are ints or all are
-   doubles, a list otherwise. */
-int items_pack_values(peach_value_t *const *values, size_t count, void **bytes, size_t *size);
+/* The same of these values: an array when all are ints or all are doubles, a list
+   otherwise. */
+payload_t *items_pack_values(peach_value_t *const *values, size_t count, block_pool_t *pool,
+                             int *status);
 
 /* The same of numbers, all ints or all doubles (kind), as their bits. */
-int items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count, void **bytes,
-                       size_t *size);
+payload_t *items_pack_numbers(peach_kind_t kind, const int64_t *numbers, size_t count,
+                              block_pool_t *pool, int *status);
 
 /* ---- numbers without a value of their own: int or double, on the caller's stack ---- */
 

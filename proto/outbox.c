@@ -49,7 +49,8 @@ int outbox_add(outbox_t *self, unsigned body, wire_batch_t *batch, bool keep)
     letter->serial = keep ? ++self->serial : 0;
     letter->batch = *batch;
     letter->batch.run = (wire_run_t){0};
-    *batch = (wire_batch_t){.run = batch->run}; /* its columns are for the next one */
+    /* Its columns are for the next one. */
+    *batch = (wire_batch_t){.run = batch->run, .frames.shares = batch->frames.shares};
     self->bytes += wire_batch_bytes(&letter->batch);
     list_append(&self->letters, &letter->node);
     if (!self->next) self->next = &letter->node;

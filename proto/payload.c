@@ -3,13 +3,13 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "payload.h"
 
-#include <peach/status.h>
-
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct payload {
-    size_t references;
+    _Atomic size_t references;
+    block_t *block; /* NULL: message has the bytes */
     zmq_msg_t message;
 };
 
@@ -17,7 +17,8 @@ payload_t *payload_new_frame(zmq_msg_t *frame)
 {
     payload_t *self = malloc(sizeof *self);
     if (!self) return NULL;
-    self->references = 1;
+    atomic_init(&self->references, 1);
+    self->block = NULL;
     zmq_msg_init(&self->message);
     zmq_msg_move(&self->message, frame);
     return self;
@@ -51,9 +52,21 @@ payload_t *payload_new_taking(void *bytes, size_t size)
     return self;
 }
 
+payload_t *payload_new_block(block_t *block)
+{
+    payload_t *self = malloc(sizeof *self);
+    if (!self) {
+        block_unref(block);
+        return NULL;
+    }
+    atomic_init(&self->references, 1);
+    self->block = block;
+    return self;
+}
+
 payload_t *payload_ref(payload_t *self)
 {
-    self->references++;
+    atomic_fetch_add_explicit(&self->references, 1, memory_order_relaxed);
     return self;
 }
 
@@ -61,20 +74,57 @@ void payload_unref(payload_t **self_p)
 {
     payload_t *self = *self_p;
     *self_p = NULL;
-    if (!self || --self->references > 0) return;
-    zmq_msg_close(&self->message);
+    if (!self) return;
+    /* Nobody can add a reference to the last one meanwhile. */
+    if (atomic_load_explicit(&self->references, memory_order_acquire) != 1 &&
+        atomic_fetch_sub(&self->references, 1) != 1)
+        return;
+    if (self->block)
+        block_unref(self->block);
+    else
+        zmq_msg_close(&self->message);
     free(self);
+}
+
+void payload_drop(void *self)
+{
+    payload_t *payload = self;
+    payload_unref(&payload);
 }
 
 /* zmq_msg_data takes a pointer that is not const, and changes nothing. */
 const void *payload_bytes(const payload_t *self)
 {
-    return zmq_msg_data((zmq_msg_t *)&self->message);
+    return self->block ? block_data(self->block) : zmq_msg_data((zmq_msg_t *)&self->message);
 }
-size_t payload_size(const payload_t *self) { return zmq_msg_size(&self->message); }
+
+size_t payload_size(const payload_t *self)
+{
+    return self->block ? block_size(self->block) : zmq_msg_size(&self->message);
+}
+
+Peach__Shared *payload_shared(const payload_t *self)
+{
+    return self->block ? block_name(self->block) : NULL;
+}
+
+static void drop_block(void *bytes, void *block)
+{
+    (void)bytes;
+    block_unref(block);
+}
 
 int payload_frame(payload_t *self, zmq_msg_t *frame)
 {
-    zmq_msg_init(frame);
-    return zmq_msg_copy(frame, &self->message) == 0 ? 0 : PEACH_E_MEMORY;
+    if (!self->block) {
+        zmq_msg_init(frame);
+        return zmq_msg_copy(frame, &self->message) == 0 ? 0 : PEACH_E_MEMORY;
+    }
+    void *bytes = block_data(self->block);
+    if (!bytes || zmq_msg_init_data(frame, bytes, block_size(self->block), drop_block,
+                                    block_ref(self->block)) != 0) {
+        if (bytes) block_unref(self->block);
+        return PEACH_E_MEMORY;
+    }
+    return 0;
 }

@@ -150,21 +150,30 @@ peach_value_t *peach_value_array(peach_dtype_t dtype, size_t ndim, const uint64_
 }
 
 peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim, const uint64_t *shape,
-                                const void *data, size_t size)
+                                const void *data, size_t size, void (*drop)(void *owner),
+                                void *owner)
 {
     peach_value_t *self = value_new(PEACH_ARRAY);
-    if (!self) return NULL;
+    uint64_t *copy = malloc((ndim ? ndim : 1) * sizeof *copy);
+    if (!self || !copy) {
+        free(self);
+        free(copy);
+        return NULL;
+    }
+    if (ndim) memcpy(copy, shape, ndim * sizeof *shape);
     self->array.dtype = dtype;
     self->array.ndim = ndim;
     self->array.size = size;
-    self->array.lent = true;
+    self->array.shape = copy;
     self->array.data = (void *)data;
-    self->array.shape = malloc((ndim ? ndim : 1) * sizeof *shape);
-    if (!self->array.shape)
-        peach_value_destroy(&self);
-    else if (ndim)
-        memcpy(self->array.shape, shape, ndim * sizeof *shape);
+    self->array.drop = drop;
+    self->array.owner = owner;
     return self;
+}
+
+payload_t *peach_array_payload(const peach_value_t *self)
+{
+    return self->kind == PEACH_ARRAY && self->array.drop == payload_drop ? self->array.owner : NULL;
 }
 
 peach_value_t *peach_value_range(int64_t first, int64_t last)
@@ -301,7 +310,10 @@ void peach_value_destroy(peach_value_t **self_p)
         break;
     case PEACH_ARRAY:
         free(self->array.shape);
-        if (!self->array.lent) free(self->array.data);
+        if (self->array.drop)
+            self->array.drop(self->array.owner);
+        else
+            free(self->array.data);
         break;
     default: break;
     }

@@ -14,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The data of an array of that size is aligned by padding (fields before and behind), so
+   that it can be used where it is. */
+enum { LARGE = 4096, ALIGN = 8, PADDING = 2 + 2 + ALIGN - 1, BEFORE = 14, BEHIND = 15 };
+
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
 enum {
@@ -51,7 +55,7 @@ static size_t array_body_size(const peach_value_t *v)
     size_t size = 1 + varint_size(v->array.dtype);
     if (v->array.ndim) size += field_size(shape_size(v));
     if (v->array.size) size += field_size(v->array.size);
-    return size;
+    return v->array.size >= LARGE ? size + PADDING : size;
 }
 
 /* The sizes of lists, maps and entries in the order in which pack() meets them,
@@ -141,7 +145,13 @@ static uint8_t *put_array(uint8_t *p, const peach_value_t *v)
     p = put_varint(p, v->array.dtype);
     if (v->array.ndim) p = put_head(p, 2, shape_size(v));
     for (size_t i = 0; i < v->array.ndim; i++) p = put_varint(p, v->array.shape[i]);
-    return v->array.size ? put_bytes(p, 3, v->array.data, v->array.size) : p;
+    if (v->array.size < LARGE)
+        return v->array.size ? put_bytes(p, 3, v->array.data, v->array.size) : p;
+    static const uint8_t zeros[ALIGN];
+    size_t before = -((uintptr_t)p + 2 + 1 + varint_size(v->array.size)) & (ALIGN - 1);
+    p = put_bytes(p, BEFORE, zeros, before);
+    p = put_bytes(p, 3, v->array.data, v->array.size);
+    return put_bytes(p, BEHIND, zeros, ALIGN - 1 - before);
 }
 
 static uint8_t *put_value(uint8_t *p, const peach_value_t *v, size_table_t *table)
@@ -172,27 +182,40 @@ static uint8_t *put_value(uint8_t *p, const peach_value_t *v, size_table_t *tabl
     return p;
 }
 
-int peach_value_pack(const peach_value_t *self, void **bytes_p, size_t *size_p)
+int peach_value_pack_in(const peach_value_t *self, void *(*place)(void *arg, size_t size),
+                        void *arg)
 {
-    assert(self && bytes_p && size_p);
-    *bytes_p = NULL;
-    *size_p = 0;
     size_table_t table = {0};
     size_t size;
     int rc = measure(self, &table, 0, &size);
     if (rc == 0) {
-        uint8_t *bytes = malloc(size);
-        if (bytes) {
-            uint8_t *end = put_value(bytes, self, &table);
-            assert((size_t)(end - bytes) == size);
-            (void)end;
-            *bytes_p = bytes;
-            *size_p = size;
-        } else {
-            rc = PEACH_E_MEMORY;
-        }
+        uint8_t *bytes = place(arg, size), *end = bytes ? put_value(bytes, self, &table) : NULL;
+        assert((size_t)(end - bytes) == (bytes ? size : 0));
+        if (!end) rc = PEACH_E_MEMORY;
     }
     free(table.sizes);
+    return rc;
+}
+
+typedef struct {
+    void *bytes;
+    size_t size;
+} memory_t;
+
+static void *place_in_memory(void *arg, size_t size)
+{
+    memory_t *memory = arg;
+    memory->size = size;
+    return memory->bytes = malloc(size);
+}
+
+int peach_value_pack(const peach_value_t *self, void **bytes_p, size_t *size_p)
+{
+    assert(self && bytes_p && size_p);
+    memory_t memory = {0};
+    int rc = peach_value_pack_in(self, place_in_memory, &memory);
+    *bytes_p = memory.bytes;
+    *size_p = rc == 0 ? memory.size : 0;
     return rc;
 }
 
@@ -200,7 +223,7 @@ int peach_value_pack(const peach_value_t *self, void **bytes_p, size_t *size_p)
 
 typedef struct {
     const uint8_t *at, *end;
-    bool lend; /* arrays lend their data from here */
+    payload_t *lender; /* that arrays lend their data from; NULL: they copy it */
 } cursor_t;
 
 typedef struct {
@@ -245,7 +268,7 @@ static bool get_field(cursor_t *c, field_t *f)
     case WIRE_FIXED32: return get_fixed(c, 4, &f->number);
     case WIRE_BYTES:
         if (!get_varint(c, &size) || size > (size_t)(c->end - c->at)) return false;
-        f->bytes = (cursor_t){c->at, c->at + size, c->lend};
+        f->bytes = (cursor_t){c->at, c->at + size, c->lender};
         c->at += size;
         return true;
     default: return false; /* groups are not in proto3 */
@@ -328,7 +351,7 @@ static int get_map(cursor_t c, int depth, peach_value_t *map)
     return check_distinct(map);
 }
 
-static int get_array(cursor_t c, int depth, peach_value_t **out)
+static int get_array(cursor_t c, peach_value_t **out)
 {
     uint64_t dtype = 0, shape[PEACH_MAX_DIMS];
     size_t ndim = 0, size;
@@ -360,9 +383,11 @@ static int get_array(cursor_t c, int depth, peach_value_t **out)
         !peach_array_size((peach_dtype_t)dtype, ndim, shape, &size) ||
         size != (size_t)(data.end - data.at))
         return PEACH_E_PROTOCOL;
-    if (c.lend && size > 0 && (depth == 0 || ((uintptr_t)data.at & 7) == 0))
-        *out = peach_array_lent((peach_dtype_t)dtype, ndim, shape, data.at, size);
-    else
+    if (c.lender && size >= LARGE && ((uintptr_t)data.at & (ALIGN - 1)) == 0) {
+        *out = peach_array_lent((peach_dtype_t)dtype, ndim, shape, data.at, size, payload_drop,
+                                c.lender);
+        if (*out) payload_ref(c.lender);
+    } else
         *out = peach_value_array((peach_dtype_t)dtype, ndim, shape, data.at);
     return *out ? 0 : PEACH_E_MEMORY;
 }
@@ -393,7 +418,7 @@ static int get_kind(const field_t *f, int depth, peach_value_t **out)
         *out = peach_value_string_n(text, size);
         break;
     case FIELD_BYTES: *out = peach_value_bytes(text, size); break;
-    case FIELD_ARRAY: return get_array(f->bytes, depth, out);
+    case FIELD_ARRAY: return get_array(f->bytes, out);
     default:
         if (depth == PEACH_MAX_DEPTH) return PEACH_E_LIMIT;
         *out = f->field == FIELD_LIST ? peach_value_list() : peach_value_map();
@@ -419,20 +444,21 @@ static int get_value(cursor_t c, int depth, peach_value_t **out)
     return last.field ? get_kind(&last, depth, out) : PEACH_E_PROTOCOL;
 }
 
-static int unpack(const void *bytes, size_t size, bool lend, peach_value_t **value_p)
+static int unpack(const void *bytes, size_t size, payload_t *lender, peach_value_t **value_p)
 {
-    assert((bytes || size == 0) && value_p);
     *value_p = NULL;
     if (size == 0) return PEACH_E_PROTOCOL;
-    return get_value((cursor_t){bytes, (const uint8_t *)bytes + size, lend}, 0, value_p);
+    if (!bytes) return PEACH_E_MEMORY; /* shared memory that cannot be mapped */
+    return get_value((cursor_t){bytes, (const uint8_t *)bytes + size, lender}, 0, value_p);
 }
 
 int peach_value_unpack(const void *bytes, size_t size, peach_value_t **value_p)
 {
-    return unpack(bytes, size, false, value_p);
+    assert((bytes || size == 0) && value_p);
+    return unpack(bytes, size, NULL, value_p);
 }
 
-int peach_value_unpack_lent(const void *bytes, size_t size, peach_value_t **value_p)
+int peach_value_unpack_lent(payload_t *payload, peach_value_t **value_p)
 {
-    return unpack(bytes, size, true, value_p);
+    return unpack(payload_bytes(payload), payload_size(payload), payload, value_p);
 }

@@ -8,6 +8,7 @@
 #ifndef PEACH_VALUE_TREE_H
 #define PEACH_VALUE_TREE_H
 
+#include "payload.h"
 #include <peach/value.h>
 
 struct peach_value {
@@ -30,8 +31,9 @@ struct peach_value {
             size_t ndim;
             uint64_t *shape;
             void *data;
-            size_t size; /* bytes of data */
-            bool lent;   /* data is somebody else's */
+            size_t size;               /* bytes of data */
+            void (*drop)(void *owner); /* NULL: data is ours; else it is the owner's, */
+            void *owner;               /* who is told when it is not needed any more */
         } array;
     };
 };
@@ -40,14 +42,23 @@ struct peach_value {
    not valid or the product overflows. */
 bool peach_array_size(peach_dtype_t dtype, size_t ndim, const uint64_t *shape, size_t *size);
 
-/* The same as peach_value_unpack, but arrays lend their data from bytes, which must
-   outlive the value. Data that a function may see is aligned to 8 bytes (else it is
-   copied); that of the value itself, when it is an array, may not be. */
-int peach_value_unpack_lent(const void *bytes, size_t size, peach_value_t **value_p);
+/* The same as peach_value_unpack of a payload; large arrays lend their data from it, if
+   it is aligned to 8 bytes there, and keep a reference. */
+int peach_value_unpack_lent(payload_t *payload, peach_value_t **value_p);
 
-/* An array over data of that size. NULL when memory is out. */
-peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim, const uint64_t *shape,
-                                const void *data, size_t size);
+/* An array over data of that size, which its owner keeps until it is told: drop(owner).
+   NULL when memory is out. */
+PEACH_EXPORT peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim,
+                                             const uint64_t *shape, const void *data, size_t size,
+                                             void (*drop)(void *owner), void *owner);
+
+/* The payload that an array lends from; NULL when it does not. */
+PEACH_EXPORT payload_t *peach_array_payload(const peach_value_t *self);
+
+/* The same as peach_value_pack into memory that place(arg, size) gives: aligned to 8
+   bytes, or NULL. 0, PEACH_E_MEMORY, PEACH_E_LIMIT. */
+int peach_value_pack_in(const peach_value_t *self, void *(*place)(void *arg, size_t size),
+                        void *arg);
 
 /* Appends to a map without looking for the key (the caller did), taking the value. */
 int peach_map_append(peach_value_t *self, const char *key, size_t key_size,

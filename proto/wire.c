@@ -70,7 +70,14 @@ struct wire_message {
     Peach__Envelope *envelope;
     payload_t **payloads; /* of the frames; NULL entries were an error */
     size_t count;
-    size_t bytes; /* of the envelope and its frames */
+    struct opened *opened; /* shared memory */
+    size_t opened_count;
+    size_t bytes; /* of the envelope, its frames, and what was opened */
+};
+
+struct opened {
+    const Peach__Payload *field;
+    payload_t *payload;
 };
 
 static int take_frames(wire_message_t *self, zmq_msg_t *frames, size_t count)
@@ -176,18 +183,33 @@ const Peach__Envelope *wire_envelope(const wire_message_t *self) { return self->
 
 size_t wire_message_bytes(const wire_message_t *self) { return self->bytes; }
 
-payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field)
+static payload_t *open_shared(wire_message_t *self, const Peach__Payload *field)
 {
-    if (field && field->frame) return payload_ref(self->payloads[field->frame - 1]);
-    return field ? payload_new(field->inline_.data, field->inline_.len) : payload_new(NULL, 0);
+    for (size_t i = 0; i < self->opened_count; i++)
+        if (self->opened[i].field == field) return payload_ref(self->opened[i].payload);
+    block_t *block = block_open(field->shared);
+    payload_t *payload = block ? payload_new_block(block) : NULL;
+    struct opened *grown = NULL;
+    if (payload) grown = realloc(self->opened, (self->opened_count + 1) * sizeof *grown);
+    if (!grown) {
+        int why = block ? ENOMEM : errno;
+        payload_unref(&payload);
+        errno = why;
+        return NULL;
+    }
+    self->opened = grown;
+    self->opened[self->opened_count++] = (struct opened){field, payload_ref(payload)};
+    self->bytes += payload_size(payload);
+    return payload;
 }
 
-const void *wire_payload_bytes(const wire_message_t *self, const Peach__Payload *field,
-                               size_t *size)
+payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field)
 {
-    const payload_t *payload = field && field->frame ? self->payloads[field->frame - 1] : NULL;
-    *size = payload ? payload_size(payload) : field ? field->inline_.len : 0;
-    return payload ? payload_bytes(payload) : field ? field->inline_.data : NULL;
+    errno = ENOMEM;
+    if (!field) return payload_new(NULL, 0);
+    if (field->frame) return payload_ref(self->payloads[field->frame - 1]);
+    if (field->shared) return open_shared(self, field);
+    return payload_new(field->inline_.data, field->inline_.len);
 }
 
 void wire_message_destroy(wire_message_t **self_p)
@@ -197,39 +219,55 @@ void wire_message_destroy(wire_message_t **self_p)
     if (!self) return;
     for (size_t i = 0; i < self->count; i++) payload_unref(&self->payloads[i]);
     free(self->payloads);
+    for (size_t i = 0; i < self->opened_count; i++) payload_unref(&self->opened[i].payload);
+    free(self->opened);
     arena_clear(&self->arena);
     free(self);
 }
 
 /* ---- sending ---- */
 
+static int keep(payload_t ***list, size_t *count, size_t *capacity, payload_t *payload)
+{
+    if (*count == WIRE_MAX_FRAMES) return PEACH_E_LIMIT;
+    if (*count == *capacity) {
+        size_t grown_to = *capacity ? *capacity * 2 : 8;
+        payload_t **grown = realloc(*list, grown_to * sizeof *grown);
+        if (!grown) return PEACH_E_MEMORY;
+        *list = grown;
+        *capacity = grown_to;
+    }
+    (*list)[(*count)++] = payload_ref(payload);
+    return 0;
+}
+
 int wire_attach(wire_frames_t *frames, payload_t *payload, Peach__Payload *field)
 {
     peach__payload__init(field);
     size_t size = payload_size(payload);
+    Peach__Shared *shared = frames->shares ? payload_shared(payload) : NULL;
+    if (shared) {
+        field->shared = shared;
+        return keep(&frames->shared, &frames->shared_count, &frames->shared_capacity, payload);
+    }
     if (size <= WIRE_INLINE_BYTES) {
         field->inline_.data = (uint8_t *)payload_bytes(payload);
         field->inline_.len = size;
         return 0;
     }
-    if (frames->count == WIRE_MAX_FRAMES) return PEACH_E_LIMIT;
-    if (frames->count == frames->capacity) {
-        size_t capacity = frames->capacity ? frames->capacity * 2 : 8;
-        payload_t **grown = realloc(frames->payloads, capacity * sizeof *grown);
-        if (!grown) return PEACH_E_MEMORY;
-        frames->payloads = grown;
-        frames->capacity = capacity;
-    }
-    frames->payloads[frames->count++] = payload_ref(payload);
-    field->frame = (uint32_t)frames->count;
-    return 0;
+    if (!payload_bytes(payload)) return PEACH_E_MEMORY; /* it cannot be mapped */
+    int rc = keep(&frames->payloads, &frames->count, &frames->capacity, payload);
+    if (rc == 0) field->frame = (uint32_t)frames->count;
+    return rc;
 }
 
 void wire_frames_clear(wire_frames_t *frames)
 {
     for (size_t i = 0; i < frames->count; i++) payload_unref(&frames->payloads[i]);
+    for (size_t i = 0; i < frames->shared_count; i++) payload_unref(&frames->shared[i]);
     free(frames->payloads);
-    *frames = (wire_frames_t){0};
+    free(frames->shared);
+    *frames = (wire_frames_t){.shares = frames->shares};
 }
 
 static int send_frame(void *socket, zmq_msg_t *frame, bool more)

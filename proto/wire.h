@@ -54,16 +54,13 @@ int wire_receive(void *socket, zmq_msg_t *route, wire_message_t **message_p, con
 
 const Peach__Envelope *wire_envelope(const wire_message_t *self);
 
-/* Bytes of its frames. */
+/* Bytes of its frames, and of its shared memory that was opened. */
 size_t wire_message_bytes(const wire_message_t *self);
 
-/* The payload of a field of this message, as a new reference. NULL when memory
-   is out. A field that is absent is an empty payload. */
+/* The payload of a field of this message, as a new reference. A field that is absent
+   is an empty payload. NULL with errno: ENOMEM, or what block_open says of shared
+   memory (it is opened here: before the message is acknowledged). */
 payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field);
-
-/* The same bytes, lent by the message. */
-const void *wire_payload_bytes(const wire_message_t *self, const Peach__Payload *field,
-                               size_t *size);
 
 void wire_message_destroy(wire_message_t **self_p);
 
@@ -71,15 +68,18 @@ void wire_message_destroy(wire_message_t **self_p);
 
 /* The payload frames of a message that is being built. */
 typedef struct {
-    payload_t **payloads; /* references of its own */
+    payload_t **payloads; /* references of its own: those that are frames, */
     size_t count, capacity;
+    payload_t **shared; /* and those that are shared memory */
+    size_t shared_count, shared_capacity;
+    bool shares; /* the receiver can open shared memory */
 } wire_frames_t;
 
-/* Makes *field point to the payload: inline, or as the next frame. The payload
-   must live until the message was sent. PEACH_E_MEMORY, or PEACH_E_LIMIT when
-   the message has WIRE_MAX_FRAMES already. */
+/* Makes *field point to the payload: inline, as the next frame, or as shared memory. The
+   payload must live until the message was sent; shared memory until it was taken.
+   PEACH_E_MEMORY, or PEACH_E_LIMIT when the message has WIRE_MAX_FRAMES already. */
 int wire_attach(wire_frames_t *frames, payload_t *payload, Peach__Payload *field);
-void wire_frames_clear(wire_frames_t *frames);
+void wire_frames_clear(wire_frames_t *frames); /* all but shares */
 
 /* Sends without blocking; route (a ROUTER's first frame) may be NULL. 0,
    PEACH_E_TIMEOUT when the peer's queue is full, PEACH_E_LOST when a ROUTER has
@@ -91,8 +91,8 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
 int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first, const wire_frames_t *frames);
 
 /* The descriptor that becomes readable when something happens to the socket: to be
-   polled by whoever reads the socket until it has no more. Polling the socket itself
-   costs system calls each time. */
+   polled by whoever reads the socket until it has no more, and did so once before.
+   Polling the socket itself costs system calls each time. */
 int wire_fd(void *socket);
 
 /* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when

@@ -57,6 +57,10 @@ static bool digest_ok(check_t *c, ProtobufCBinaryData digest)
 static bool payload_ok(check_t *c, const Peach__Payload *payload)
 {
     if (!payload) return true;
+    if (payload->shared &&
+        (payload->frame || payload->inline_.len || payload->shared->size <= WIRE_INLINE_BYTES ||
+         payload->shared->token.len != BLOCK_TOKEN_BYTES))
+        return fail(c, PEACH_E_PROTOCOL, "a payload in shared memory that is none");
     if (payload->frame > c->frames)
         return fail(c, PEACH_E_PROTOCOL, "a payload names a frame that is not there");
     return payload->inline_.len <= WIRE_INLINE_BYTES ||
@@ -105,7 +109,7 @@ static bool hello_ok(check_t *c, const Peach__Hello *m)
     if (m->role == PEACH__ROLE__ROLE_WORKER && !m->registration)
         return fail(c, PEACH_E_PROTOCOL, "a worker's Hello without a registration");
     return session_ok(c, m->session) && (m->token.len == 0 || session_ok(c, m->token)) &&
-           name_ok(c, m->host) && name_ok(c, m->software) &&
+           name_ok(c, m->host) && name_ok(c, m->software) && name_ok(c, m->place) &&
            (!m->registration || registration_ok(c, m->registration));
 }
 
@@ -251,7 +255,7 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_HELLO: return hello_ok(c, e->hello);
     case PEACH__ENVELOPE__BODY_WELCOME:
         return e->welcome->version != WIRE_VERSION ||
-               (session_ok(c, e->welcome->token) &&
+               (session_ok(c, e->welcome->token) && name_ok(c, e->welcome->place) &&
                 items_ok(c, e->welcome->preloads, e->welcome->n_preloads));
     case PEACH__ENVELOPE__BODY_SUBMIT:
         return jobs_ok(c, e->submit->jobs, e->submit->n_jobs) &&

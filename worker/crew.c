@@ -23,6 +23,7 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     wire_batch_clear(&seat->batch);
     seat->batch_job = NULL;
     seat->batch_jobs = 0;
+    seat->batch.frames.shares = *block_place() != 0;
     return shelf_send(w, seat, 0);
 }
 
@@ -42,10 +43,12 @@ void crew_receive(worker_t *w, seat_t *seat)
             return;
         }
         const Peach__Envelope *e = wire_envelope(message);
-        if (e->body_case == PEACH__ENVELOPE__BODY_RESULTS)
+        if (e->body_case == PEACH__ENVELOPE__BODY_RESULTS) {
             orders_results(w, seat, message);
-        else if (e->body_case == PEACH__ENVELOPE__BODY_REGISTRATION)
+            if (seat->process.shared) atomic_fetch_add(&seat->process.shared->taken, 1);
+        } else if (e->body_case == PEACH__ENVELOPE__BODY_REGISTRATION) {
             shelf_report(w, seat, e->registration);
+        }
         wire_message_destroy(&message);
     }
 }

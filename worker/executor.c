@@ -10,6 +10,7 @@
 #include "value_tree.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,6 +55,10 @@ typedef struct {
     uint64_t now_ns;               /* the last reading of the clock */
     wire_batch_t batch;
     pending_t pending;
+    block_pool_t *pool; /* for large results; */
+    payload_t **sent;   /* those that the supervisor has not opened yet, */
+    size_t sent_count;
+    uint32_t flushes, sent_flush; /* messages sent; the last one that had some */
 } executor_t;
 
 static uint64_t clock_ns(void)
@@ -182,12 +187,36 @@ static void load(executor_t *x, const Peach__PreloadItem *item)
 
 /* ---- results ---- */
 
+/* Shared memory is ours until the supervisor has opened it. */
+static void release_sent(executor_t *x)
+{
+    if (x->sent_count == 0 || atomic_load(&x->shared->taken) < x->sent_flush) return;
+    for (size_t i = 0; i < x->sent_count; i++) payload_unref(&x->sent[i]);
+    x->sent_count = 0;
+}
+
+static void keep_sent(executor_t *x)
+{
+    wire_frames_t *frames = &x->batch.frames;
+    if (frames->shared_count == 0) return;
+    payload_t **grown = realloc(x->sent, (x->sent_count + frames->shared_count) * sizeof *grown);
+    if (!grown) die("out of memory");
+    x->sent = grown;
+    for (size_t i = 0; i < frames->shared_count; i++)
+        x->sent[x->sent_count++] = payload_ref(frames->shared[i]);
+    x->sent_flush = x->flushes;
+}
+
 static void flush_batch(executor_t *x)
 {
-    if (x->batch.elements > 0 &&
-        (channel_put_batch(x->channel, PEACH__ENVELOPE__BODY_RESULTS, &x->batch) != 0 ||
-         channel_flush(x->channel) != 0))
-        exit(1); /* the supervisor is gone */
+    release_sent(x);
+    if (x->batch.elements > 0) {
+        if (channel_put_batch(x->channel, PEACH__ENVELOPE__BODY_RESULTS, &x->batch) != 0 ||
+            channel_flush(x->channel) != 0)
+            exit(1); /* the supervisor is gone */
+        x->flushes++;
+        keep_sent(x);
+    }
     wire_batch_clear(&x->batch);
     x->flushed_ns = x->now_ns;
 }
@@ -236,12 +265,15 @@ static void add_failure(executor_t *x, uint32_t number, uint32_t item, uint32_t 
     free(traceback);
 }
 
-static void pack_pending(pending_t *p, void **bytes, size_t *size, int *rc)
+static payload_t *pack_pending(executor_t *x, int *rc)
 {
-    *rc = p->kind == PEACH_LIST ? items_pack_values(p->values, p->count, bytes, size)
-                                : items_pack_numbers(p->kind, p->numbers, p->count, bytes, size);
-    for (size_t i = 0; p->kind == PEACH_LIST && i < p->count; i++)
-        peach_value_destroy(&p->values[i]);
+    pending_t *p = &x->pending;
+    release_sent(x);
+    if (p->kind != PEACH_LIST)
+        return items_pack_numbers(p->kind, p->numbers, p->count, x->pool, rc);
+    payload_t *payload = items_pack_values(p->values, p->count, x->pool, rc);
+    for (size_t i = 0; i < p->count; i++) peach_value_destroy(&p->values[i]);
+    return payload;
 }
 
 /* Moves the pending successes into the batch as one segment; end, if it is not NULL,
@@ -254,17 +286,23 @@ static void finish_segment(executor_t *x, Peach__Result *end)
         if (end) add_result(x, end);
         return;
     }
-    void *bytes;
-    int rc;
-    pack_pending(p, &bytes, &size, &rc);
-    p->count = 0;
-    if (rc == 0 && end && p->whole && size <= WIRE_INLINE_BYTES) {
-        add_single(x, p->number, bytes, size);
-        free(bytes);
+    if (count == 1 && end && p->whole && p->kind != PEACH_LIST) {
+        uint8_t bytes[ITEMS_NUMBER_BYTES];
+        peach_value_t number = {.kind = p->kind, .integer = p->numbers[0]};
+        items_put_number(bytes, &number);
+        p->count = 0;
+        add_single(x, p->number, bytes, sizeof bytes);
         return;
     }
-    payload_t *payload = rc == 0 ? payload_new_taking(bytes, size) : NULL;
-    if (rc == 0 && !payload) rc = PEACH_E_MEMORY;
+    int rc;
+    payload_t *payload = pack_pending(x, &rc);
+    p->count = 0;
+    size = payload ? payload_size(payload) : 0;
+    if (payload && end && p->whole && size <= WIRE_INLINE_BYTES) {
+        add_single(x, p->number, payload_bytes(payload), size);
+        payload_unref(&payload);
+        return;
+    }
     if (rc == 0 && size > WIRE_DEFAULT_MAX_PAYLOAD && count == 1) rc = PEACH_E_LIMIT;
     if (rc == 0) {
         Peach__Segment segment = PEACH__SEGMENT__INIT, *segments = &segment;
@@ -415,14 +453,18 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
     return true;
 }
 
-/* The items of a task; arrays lend from the message. NULL with failure set. */
+/* The items of a task; large arrays lend from its payload. NULL with failure set. */
 static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *task,
                                    const Peach__Job *job, failure_t *failure)
 {
     peach_value_t *items = NULL;
-    size_t size;
-    const void *bytes = wire_payload_bytes(message, task->payload, &size);
-    int rc = job->codec != 0 ? PEACH_E_UNSUPPORTED : peach_value_unpack_lent(bytes, size, &items);
+    payload_t *payload = wire_payload(message, task->payload);
+    if (!payload) {
+        failure_set(failure, PEACH_E_SYSTEM, "the items cannot be taken: %s", strerror(errno));
+        return NULL;
+    }
+    int rc = job->codec != 0 ? PEACH_E_UNSUPPORTED : peach_value_unpack_lent(payload, &items);
+    payload_unref(&payload);
     if (rc) {
         failure_set(failure, rc, "the items cannot be decoded: %s", peach_status_text(rc));
     } else if (!items_valid(items) || peach_value_length(items) != task->items) {
@@ -556,7 +598,9 @@ int main(int argc, char **argv)
     x.shared = page;
     x.channel = channel_new(CHANNEL_FD);
     x.native = native_runtime_new(x.shared);
-    if (!x.channel || !x.native) die("out of memory");
+    x.pool = block_pool_new();
+    x.batch.frames.shares = *block_place() != 0;
+    if (!x.channel || !x.native || !x.pool) die("out of memory");
     unsigned seed;
     if (getrandom(&seed, sizeof seed, 0) == sizeof seed) srand(seed); /* unlike its siblings */
     struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};

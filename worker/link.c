@@ -57,6 +57,7 @@ static int link_connect(worker_t *w, link_t *link)
         close_sockets(socket, monitor);
         return PEACH_E_SYSTEM;
     }
+    zmq_recv(monitor, NULL, 0, ZMQ_DONTWAIT); /* so that its descriptor tells of an event */
     close_sockets(link->socket, link->monitor);
     link->socket = socket;
     link->monitor = monitor;
@@ -120,6 +121,7 @@ static void say_hello(worker_t *w, link_t *link)
     hello.software = "peach-worker " PEACH_VERSION;
     hello.registration = &registration;
     hello.attempt = ++link->attempt;
+    hello.place = (char *)block_place();
     if (link->known) hello.token = (ProtobufCBinaryData){sizeof link->token, link->token};
     envelope.body_case = PEACH__ENVELOPE__BODY_HELLO;
     envelope.hello = &hello;
@@ -147,26 +149,8 @@ void link_register(worker_t *w, link_t *link)
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease)
 {
     Peach__Result out = *result;
-    Peach__Payload *fields = calloc(result->n_segments + 1, sizeof *fields);
-    Peach__Segment *segments = calloc(result->n_segments + 1, sizeof *segments);
-    out.segments = calloc(result->n_segments + 1, sizeof *out.segments);
-    if (fields && segments && out.segments) {
-        out.id = lease;
-        for (size_t i = 0; i < result->n_segments; i++) {
-            segments[i] = *result->segments[i];
-            fields[i] = *segments[i].payload;
-            segments[i].payload = &fields[i];
-            out.segments[i] = &segments[i];
-            if (fields[i].frame == 0) continue; /* inline: lent by the message */
-            payload_t *payload = wire_payload(message, &fields[i]);
-            wire_attach(&link->batch.frames, payload, &fields[i]);
-            payload_unref(&payload);
-        }
-        wire_batch_add(&link->batch, 1, &out.base);
-    }
-    free(fields);
-    free(segments);
-    free(out.segments);
+    out.id = lease;
+    wire_batch_forward(&link->batch, message, &out);
 }
 
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
@@ -246,6 +230,7 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
     }
     memcpy(link->token, welcome->token.data, sizeof link->token);
     link->welcomed = link->known = true;
+    link->batch.frames.shares = *welcome->place && strcmp(welcome->place, block_place()) == 0;
     if (welcome->heartbeat_ms > 0) link->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) link->session_ms = welcome->session_ms;
     if (resumed) settle(w, link);

@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "inside.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,18 +51,28 @@ typedef struct {
     size_t **uses;
 } copies_t;
 
-/* Puts an order behind the others; takes its payload and todo. Without memory the
-   broker gets the lease back and may give it to another worker. */
+/* Puts an order behind the others; takes its payload and todo. Without memory, or when
+   its payload is gone, the broker gets the lease back and may give it to another worker;
+   refused (or NULL) says why its payload cannot be had at all. */
 static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
-                 uint32_t job, const order_t *model)
+                 uint32_t job, const order_t *model, const char *refused)
 {
     if (!copies->jobs[job]) copies->jobs[job] = wire_copy(&assign->jobs[job]->base);
     if (!copies->uses[job]) copies->uses[job] = calloc(1, sizeof **copies->uses);
     order_t *order = malloc(sizeof *order);
     if (!order || !copies->jobs[job] || !copies->uses[job] || !model->payload) {
         Peach__Result result = PEACH__RESULT__INIT;
+        Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
         payload_t *payload = model->payload;
         result.ended = true;
+        if (refused) { /* another worker would fare no better */
+            failure.count = model->items;
+            failure.status = PEACH_E_SYSTEM;
+            failure.message = (char *)refused;
+            failure.host = w->host;
+            result.failures = &failures;
+            result.n_failures = 1;
+        }
         link_result(link, NULL, &result, model->lease);
         payload_unref(&payload);
         free(model->todo);
@@ -84,10 +95,13 @@ static void take_task(worker_t *w, link_t *link, wire_message_t *message, copies
     order_t order = {.lease = task->id, .first_item = task->first_item, .items = task->items};
     if (task->n_todo > 0) order.todo = calloc(task->n_todo, sizeof *order.todo);
     if (order.todo || task->n_todo == 0) order.payload = wire_payload(message, task->payload);
+    char why[96];
+    bool refused = !order.payload && errno != ENOMEM && errno != ENOENT;
+    if (refused) snprintf(why, sizeof why, "the items cannot be taken: %s", strerror(errno));
     order.todo_count = order.todo ? task->n_todo : 0;
     for (size_t i = 0; i < order.todo_count; i++)
         order.todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
-    take(w, link, wire_envelope(message)->assign, copies, task->job, &order);
+    take(w, link, wire_envelope(message)->assign, copies, task->job, &order, refused ? why : NULL);
 }
 
 void orders_take(worker_t *w, link_t *link, wire_message_t *message)
@@ -107,7 +121,7 @@ void orders_take(worker_t *w, link_t *link, wire_message_t *message)
                              .first_item = task.item,
                              .items = 1,
                              .payload = payload_new(task.payload, task.size)};
-            take(w, link, assign, &copies, singles->job, &order);
+            take(w, link, assign, &copies, singles->job, &order, NULL);
         }
     }
     for (size_t i = 0; there && i < assign->n_jobs; i++) {

@@ -188,13 +188,14 @@ static int cut_from_source(peach_job_t *job, uint64_t count)
         return submit(job, payload_new(bytes, sizeof bytes), 1);
     }
     for (;;) {
-        void *bytes;
-        size_t size;
-        int rc = items_pack(job->source, (size_t)job->cut, (size_t)count, &bytes, &size);
-        if (rc) return rc;
+        int rc;
+        payload_t *payload =
+            items_pack(job->source, (size_t)job->cut, (size_t)count, job->session->pool, &rc);
+        if (!payload) return rc;
+        size_t size = payload_size(payload);
         if (size <= CHUNK_BYTES || count == 1 || job->options.chunk)
-            return submit(job, payload_new_taking(bytes, size), (uint32_t)count);
-        free(bytes);
+            return submit(job, payload, (uint32_t)count);
+        payload_unref(&payload);
         count = count * CHUNK_BYTES / size / 2 + 1;
     }
 }
@@ -204,16 +205,15 @@ static int cut_from_generator(peach_job_t *job, uint64_t count)
     peach_value_t *list = collect(job, count);
     if (!list) return PEACH_E_MEMORY;
     size_t length = peach_value_length(list);
-    void *bytes = NULL;
-    size_t size = 0;
+    payload_t *payload = NULL;
     peach_value_t **values = calloc(length + 1, sizeof *values);
     int rc = values ? 0 : PEACH_E_MEMORY;
     for (size_t i = 0; values && i < length; i++) values[i] = items_take(list, i);
-    if (rc == 0 && length > 0) rc = items_pack_values(values, length, &bytes, &size);
+    if (rc == 0 && length > 0) payload = items_pack_values(values, length, job->session->pool, &rc);
     for (size_t i = 0; values && i < length; i++) peach_value_destroy(&values[i]);
     free(values);
     peach_value_destroy(&list);
-    return rc || length == 0 ? rc : submit(job, payload_new_taking(bytes, size), (uint32_t)length);
+    return payload ? submit(job, payload, (uint32_t)length) : rc;
 }
 
 static bool wants(const peach_job_t *job)

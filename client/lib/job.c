@@ -205,8 +205,11 @@ static void take_result(peach_t *self, wire_message_t *message, const Peach__Res
     if (!task) return; /* of a job that was destroyed, or delivered before */
     peach_job_t *job = task->job;
     size_t before = task->bytes;
-    for (size_t i = 0; i < result->n_segments; i++)
-        job->done += task_take_segment(task, message, result->segments[i]);
+    for (size_t i = 0; i < result->n_segments; i++) {
+        bool failed;
+        uint32_t ended = task_take_segment(task, message, result->segments[i], &failed);
+        *(failed ? &job->failed : &job->done) += ended;
+    }
     for (size_t i = 0; i < result->n_failures; i++)
         job->failed += task_take_failure(task, result->failures[i]);
     take_in(task, before, result->elapsed_us);

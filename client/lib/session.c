@@ -95,7 +95,9 @@ static int open_socket(peach_t *self)
     self->welcomed = false;
     self->hello_ms = 0;
     self->opened_ms = self->now_ms = clock_ms();
-    return zmq_connect(self->socket, endpoint) == 0 ? 0 : socket_failed(self);
+    if (zmq_connect(self->socket, endpoint) != 0) return socket_failed(self);
+    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT); /* so that its descriptor tells of an event */
+    return 0;
 }
 
 static void say_hello(peach_t *self)
@@ -111,6 +113,7 @@ static void say_hello(peach_t *self)
     hello.pid = (uint32_t)getpid();
     hello.software = "libpeach " PEACH_VERSION;
     hello.attempt = ++self->attempt;
+    hello.place = (char *)block_place();
     if (self->known) {
         hello.token = (ProtobufCBinaryData){sizeof self->token, self->token};
         hello.received = self->received;
@@ -169,6 +172,7 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     memcpy(self->token, welcome->token.data, sizeof self->token);
     self->welcomed = self->known = true;
     self->welcomes++;
+    self->batch.frames.shares = *welcome->place && strcmp(welcome->place, block_place()) == 0;
     if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) self->session_ms = welcome->session_ms;
     clear_batch(self);
@@ -375,6 +379,7 @@ int session_turn(peach_t *self, int timeout_ms)
     if (self->refused) return self->refused;
     keep_time(self);
     jobs_keep_time(self);
+    block_pool_trim(self->pool, self->now_ms);
     jobs_feed(self);
     session_flush(self);
     send_cancels(self);
@@ -463,7 +468,8 @@ peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *err
     int rc = endpoints_parse(&self->endpoints, endpoints, text, sizeof text);
     if (rc) {
         session_fail(self, rc, "%s", text);
-    } else if (!(self->context = zmq_ctx_new()) || !(self->tasks = table_new(&seed))) {
+    } else if (!(self->context = zmq_ctx_new()) || !(self->tasks = table_new(&seed)) ||
+               !(self->pool = block_pool_new())) {
         rc = session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
     } else {
         rc = open_socket(self);
@@ -489,6 +495,7 @@ void peach_close(peach_t **self_p)
     wire_message_destroy(&self->request.answer);
     free(self->cancels);
     table_destroy(&self->tasks);
+    block_pool_destroy(&self->pool);
     close_socket(self);
     if (self->context) zmq_ctx_term(self->context);
     free(self->error);

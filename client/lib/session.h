@@ -56,6 +56,7 @@ struct peach {
     table_t *tasks; /* number -> task_t, of all jobs */
     uint64_t flying_tasks, flying_bytes;
     uint64_t unsent;       /* flying tasks that are in no batch */
+    block_pool_t *pool;    /* for large payloads */
     wire_batch_t batch;    /* Submit */
     uint64_t batch_serial; /* changes when the batch is emptied */
     uint32_t batch_jobs;

@@ -6,6 +6,8 @@
 #include "items.h"
 #include "value_tree.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,12 +148,26 @@ static uint32_t take_piece(task_t *self, piece_t *piece, size_t size)
     return count;
 }
 
-uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment)
+uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment,
+                           bool *failed)
 {
-    if (!end_items(self, segment->first, segment->count)) return 0;
     piece_t piece = {.first = segment->first, .count = segment->count};
     piece.payload = wire_payload(message, segment->payload);
-    return piece.payload ? take_piece(self, &piece, payload_size(piece.payload)) : 0;
+    *failed = !piece.payload;
+    if (*failed) {
+        char why[160];
+        Peach__Failure failure = PEACH__FAILURE__INIT;
+        snprintf(why, sizeof why, "the result cannot be taken: %s", strerror(errno));
+        failure.item = segment->first;
+        failure.count = segment->count;
+        failure.status = errno == ENOMEM ? PEACH_E_MEMORY : PEACH_E_SYSTEM;
+        failure.message = why;
+        return task_take_failure(self, &failure);
+    }
+    if (end_items(self, segment->first, segment->count))
+        return take_piece(self, &piece, payload_size(piece.payload));
+    piece_clear(&piece);
+    return 0;
 }
 
 uint32_t task_take_single(task_t *self, const void *bytes, size_t size)
@@ -214,8 +230,7 @@ bool task_readable(const task_t *self)
 static int decode(piece_t *piece)
 {
     if (piece->items || piece->told || piece->kind) return 0;
-    int rc = peach_value_unpack(payload_bytes(piece->payload), payload_size(piece->payload),
-                                &piece->items);
+    int rc = peach_value_unpack_lent(piece->payload, &piece->items);
     if (rc == PEACH_E_MEMORY) return rc;
     if (rc == 0 && (!items_valid(piece->items) || peach_value_length(piece->items) != piece->count))
         rc = PEACH_E_PROTOCOL;

@@ -55,8 +55,10 @@ task_t *task_new(peach_job_t *job, uint64_t number, uint64_t first_item, uint32_
 void task_destroy(task_t **self_p);
 
 /* Takes the values of items, or a failure, if they are still to end; already ended
-   ones are left out. The items that ended now. */
-uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment);
+   ones are left out. The items that ended now. failed: values that cannot be taken are
+   a failure. */
+uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__Segment *segment,
+                           bool *failed);
 uint32_t task_take_single(task_t *self, const void *bytes, size_t size);
 uint32_t task_take_failure(task_t *self, const Peach__Failure *failure);
 

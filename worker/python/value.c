@@ -3,11 +3,12 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "value.h"
 
+#include "value_tree.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 static PyObject *make_array;
-
-void python_value_init(PyObject *as_array) { make_array = as_array; }
 
 /* ---- to Python ---- */
 
@@ -20,13 +21,54 @@ static const char *const dtype_names[] = {
     [PEACH_DTYPE_FLOAT64] = "float64",
 };
 
+/* Memory of a payload, for as long as Python uses it. It is this process's own: what a
+   function writes to its argument stays here. */
+typedef struct {
+    PyObject_HEAD payload_t *payload;
+    void *data;
+    Py_ssize_t size;
+} memory_t;
+
+static int memory_buffer(PyObject *self, Py_buffer *view, int flags)
+{
+    memory_t *memory = (memory_t *)self;
+    return PyBuffer_FillInfo(view, self, memory->data, memory->size, 0, flags);
+}
+
+static void memory_dealloc(PyObject *self)
+{
+    payload_unref(&((memory_t *)self)->payload);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyBufferProcs memory_as_buffer = {.bf_getbuffer = memory_buffer};
+static PyTypeObject memory_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "peach.Memory",
+    .tp_basicsize = sizeof(memory_t),
+    .tp_dealloc = memory_dealloc,
+    .tp_as_buffer = &memory_as_buffer,
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+};
+
+static PyObject *memory_of(const peach_value_t *value, void *data, size_t size)
+{
+    payload_t *payload = peach_array_payload(value);
+    /* A bytearray of its own: the function may write to its argument. */
+    if (!payload) return PyByteArray_FromStringAndSize(data, (Py_ssize_t)size);
+    memory_t *memory = PyObject_New(memory_t, &memory_type);
+    if (!memory) return NULL;
+    memory->payload = payload_ref(payload);
+    memory->data = data;
+    memory->size = (Py_ssize_t)size;
+    return (PyObject *)memory;
+}
+
 static PyObject *from_array(const peach_value_t *value)
 {
     size_t size, ndim = peach_value_array_ndim(value);
-    const void *data = peach_value_array_bytes(value, &size);
+    void *data = (void *)peach_value_array_bytes(value, &size);
     const uint64_t *dims = peach_value_array_shape(value);
-    /* A bytearray of its own: the function may write to its argument. */
-    PyObject *bytes = PyByteArray_FromStringAndSize(data, (Py_ssize_t)size);
+    PyObject *bytes = memory_of(value, data, size);
     PyObject *view = bytes ? PyMemoryView_FromObject(bytes) : NULL;
     PyObject *shape = view ? PyTuple_New((Py_ssize_t)ndim) : NULL;
     for (size_t i = 0; shape && i < ndim; i++) {
@@ -130,7 +172,31 @@ static peach_value_t *no_form(PyObject *object)
     return NULL;
 }
 
-static peach_value_t *to_array(PyObject *object)
+static void drop_buffer(void *view)
+{
+    PyBuffer_Release(view);
+    free(view);
+}
+
+/* A large array that is the result itself lends its memory to the value, which is packed
+   before the next item runs. */
+static peach_value_t *lend_array(Py_buffer *view, peach_dtype_t dtype, const uint64_t *shape)
+{
+    enum { LARGE = 64 << 10 };
+    if (view->len < LARGE || !PyBuffer_IsContiguous(view, 'C')) return NULL;
+    Py_buffer *owner = malloc(sizeof *owner);
+    if (!owner || PyObject_GetBuffer(view->obj, owner, PyBUF_FULL_RO) != 0) {
+        PyErr_Clear();
+        free(owner);
+        return NULL;
+    }
+    peach_value_t *value = peach_array_lent(dtype, (size_t)view->ndim, shape, owner->buf,
+                                            (size_t)owner->len, drop_buffer, owner);
+    if (!value) drop_buffer(owner);
+    return value;
+}
+
+static peach_value_t *to_array(PyObject *object, int depth)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) {
@@ -154,10 +220,13 @@ static peach_value_t *to_array(PyObject *object)
         }
     } else {
         for (int i = 0; i < view.ndim; i++) shape[i] = (uint64_t)view.shape[i];
-        value = peach_value_array(dtype, (size_t)view.ndim, shape, NULL);
+        value = depth == 0 ? lend_array(&view, dtype, shape) : NULL;
+        bool lent = value != NULL;
+        if (!lent) value = peach_value_array(dtype, (size_t)view.ndim, shape, NULL);
         if (!value)
             PyErr_NoMemory();
-        else if (PyBuffer_ToContiguous(peach_value_array_data(value, NULL), &view, view.len, 'C'))
+        else if (!lent && PyBuffer_ToContiguous(peach_value_array_data(value, NULL), &view,
+                                                view.len, 'C') != 0)
             peach_value_destroy(&value);
     }
     PyBuffer_Release(&view);
@@ -232,7 +301,7 @@ static peach_value_t *to_value(PyObject *object, int depth)
                                  (size_t)PyByteArray_GET_SIZE(object));
     if (PyList_Check(object) || PyTuple_Check(object)) return to_list(object, depth + 1);
     if (PyDict_Check(object)) return to_map(object, depth + 1);
-    if (PyObject_CheckBuffer(object)) return to_array(object);
+    if (PyObject_CheckBuffer(object)) return to_array(object, depth);
     return no_form(object);
 }
 
@@ -241,4 +310,10 @@ peach_value_t *python_to_value(PyObject *object)
     peach_value_t *value = to_value(object, 0);
     if (!value && !PyErr_Occurred()) PyErr_NoMemory();
     return value;
+}
+
+void python_value_init(PyObject *as_array)
+{
+    make_array = as_array;
+    if (PyType_Ready(&memory_type) != 0) make_array = NULL;
 }

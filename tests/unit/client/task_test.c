@@ -14,10 +14,13 @@
 /* A message with one segment of ints first..first+count-1, or of noise. */
 static uint32_t take(task_t *task, uint32_t first, uint32_t count, bool noise)
 {
-    void *bytes = NULL;
-    size_t size = 0;
+    int status;
+    bool failed;
     peach_value_t *items = peach_value_range(first, (int64_t)first + count - 1);
-    assert_int_equal(items_pack(items, 0, count, &bytes, &size), 0);
+    payload_t *packed_items = items_pack(items, 0, count, NULL, &status);
+    assert_non_null(packed_items);
+    void *bytes = (void *)payload_bytes(packed_items);
+    size_t size = payload_size(packed_items);
     peach_value_destroy(&items);
     if (noise) memset(bytes, 0xFF, size);
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
@@ -41,11 +44,12 @@ static uint32_t take(task_t *task, uint32_t first, uint32_t count, bool noise)
     wire_message_t *message;
     const char *why;
     assert_int_equal(wire_decode(whole, packed, NULL, 0, &message, &why), 0);
-    uint32_t ended =
-        task_take_segment(task, message, wire_envelope(message)->results->results[0]->segments[0]);
+    uint32_t ended = task_take_segment(
+        task, message, wire_envelope(message)->results->results[0]->segments[0], &failed);
     wire_message_destroy(&message);
     free(whole);
-    free(bytes);
+    payload_unref(&packed_items);
+    assert_false(failed);
     return ended;
 }
 

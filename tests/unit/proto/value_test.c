@@ -262,17 +262,24 @@ static void getters_say_no_to_other_kinds(void **state)
     peach_value_destroy(&list);
 }
 
+static peach_value_t *unpack(payload_t **payload_p)
+{
+    peach_value_t *value;
+    assert_int_equal(
+        peach_value_unpack(payload_bytes(*payload_p), payload_size(*payload_p), &value), 0);
+    payload_unref(payload_p);
+    return value;
+}
+
 static void items_travel_as_a_block_when_they_are_numbers(void **state)
 {
     (void)state;
     peach_value_t *items = peach_value_range(0, 999), *back;
-    void *bytes;
-    size_t size;
     int64_t n;
-    assert_int_equal(items_pack(items, 100, 50, &bytes, &size), 0);
-    assert_true(size < 50 * 8 + 20);
-    assert_int_equal(peach_value_unpack(bytes, size, &back), 0);
-    free(bytes);
+    int status;
+    payload_t *payload = items_pack(items, 100, 50, NULL, &status);
+    assert_true(payload_size(payload) < 50 * 8 + 20);
+    back = unpack(&payload);
     for (size_t i = 0; i < 50; i++) {
         peach_value_t *item = items_take(back, i);
         assert_int_equal(peach_value_as_int(item, &n), 0);
@@ -283,17 +290,15 @@ static void items_travel_as_a_block_when_they_are_numbers(void **state)
     peach_value_destroy(&items);
     /* ints alone are an array, doubles alone too, mixed they are a list */
     peach_value_t *values[2] = {peach_value_int(1), peach_value_int(2)};
-    items_pack_values(values, 2, &bytes, &size);
-    peach_value_unpack(bytes, size, &back);
+    payload = items_pack_values(values, 2, NULL, &status);
+    back = unpack(&payload);
     assert_int_equal(peach_value_kind(back), PEACH_ARRAY);
-    free(bytes);
     peach_value_destroy(&back);
     peach_value_destroy(&values[1]);
     values[1] = peach_value_double(2);
-    items_pack_values(values, 2, &bytes, &size);
-    peach_value_unpack(bytes, size, &back);
+    payload = items_pack_values(values, 2, NULL, &status);
+    back = unpack(&payload);
     assert_int_equal(peach_value_kind(back), PEACH_LIST);
-    free(bytes);
     peach_value_destroy(&back);
     peach_value_destroy(&values[0]);
     peach_value_destroy(&values[1]);
@@ -333,15 +338,13 @@ static void rows_of_a_matrix_are_items(void **state)
     const uint64_t shape[] = {3, 2};
     const double data[] = {1, 2, 3, 4, 5, 6};
     peach_value_t *matrix = peach_value_array(PEACH_DTYPE_FLOAT64, 2, shape, data), *back;
-    void *bytes;
-    size_t size;
+    int status;
     assert_true(items_valid(matrix));
-    assert_int_equal(items_pack(matrix, 1, 2, &bytes, &size), 0);
-    assert_int_equal(peach_value_unpack(bytes, size, &back), 0);
+    payload_t *payload = items_pack(matrix, 1, 2, NULL, &status);
+    back = unpack(&payload);
     peach_value_t *row = items_take(back, 1);
     assert_int_equal(peach_value_array_ndim(row), 1);
     assert_memory_equal(peach_value_array_bytes(row, NULL), data + 4, 16);
-    free(bytes);
     peach_value_destroy(&row);
     peach_value_destroy(&back);
     peach_value_destroy(&matrix);
