@@ -142,10 +142,12 @@ static block_t *make(size_t capacity)
     return self;
 }
 
-/* Makes it ours alone, under a new name; false when somebody has it open. Who opens it
-   counts itself first and looks at the token then. */
+/* Makes it ours alone, under a new name; false when somebody has it open. Everybody who
+   was to open it has done so; one that comes too late counts itself first, and finds the
+   wrong token then. */
 static bool claim(block_t *self, size_t size)
 {
+    if (atomic_load(&self->head->users) != 0) return false;
     randombytes_buf(self->token, sizeof self->token);
     memcpy(self->head->token, self->token, sizeof self->token);
     atomic_thread_fence(memory_order_seq_cst);

@@ -41,6 +41,7 @@ int command_status(int argc, char **argv);
 int command_workers(int argc, char **argv);
 int command_functions(int argc, char **argv);
 int command_drain(int argc, char **argv);
+int command_bench(int argc, char **argv);
 
 /* ---- options.c ---- */
 

@@ -26,6 +26,7 @@ static const command_t commands[] = {
     {"status", command_status, "what the broker does"},
     {"workers", command_workers, "the workers and their state"},
     {"functions", command_functions, "the functions that can be called, and where"},
+    {"bench", command_bench, "what the fleet can do: tasks a second, latency, bulk data"},
     {"drain", command_drain, "let workers or the broker finish and go"},
 };
 

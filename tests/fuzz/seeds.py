@@ -36,16 +36,17 @@ def zigzag(n):
     return n << 1 if n >= 0 else (-n << 1) - 1
 
 
+VERSION = 3
 FUNCTION = message([(1, "f"), (2, 0)])
 REPORT = message([(1, "f.py"), (2, bytes(32)), (3, 1)])
 LABEL = message([(1, "gpu"), (2, "1")])
 REGISTRATION = message([(1, 2), (2, 64), (3, LABEL), (4, REPORT), (5, FUNCTION), (6, 1 << 20)])
-HELLO_WORKER = envelope(1, [(1, 2), (2, 2), (3, b"w" * 16), (4, "h"), (5, 7), (7, REGISTRATION),
+HELLO_WORKER = envelope(1, [(1, VERSION), (2, 2), (3, b"w" * 16), (4, "h"), (5, 7), (7, REGISTRATION),
                             (10, 1)])
-HELLO_AGAIN = envelope(1, [(1, 2), (2, 2), (3, b"w" * 16), (4, "h"), (7, REGISTRATION),
+HELLO_AGAIN = envelope(1, [(1, VERSION), (2, 2), (3, b"w" * 16), (4, "h"), (7, REGISTRATION),
                            (8, bytes(16)), (10, 2)])
-HELLO_CLIENT = envelope(1, [(1, 2), (2, 1), (3, b"c" * 16), (4, "h"), (10, 1)])
-BACK_CLIENT = envelope(1, [(1, 2), (2, 1), (3, b"c" * 16), (4, "h"), (8, bytes(16)), (9, 0),
+HELLO_CLIENT = envelope(1, [(1, VERSION), (2, 1), (3, b"c" * 16), (4, "h"), (10, 1)])
+BACK_CLIENT = envelope(1, [(1, VERSION), (2, 1), (3, b"c" * 16), (4, "h"), (8, bytes(16)), (9, 0),
                            (10, 2)])
 
 
@@ -78,6 +79,20 @@ def failed(lease, item, status, ended=1):
     return message([(1, lease), (3, failure), (4, ended), (5, 10)])
 
 
+def column(form, *numbers):
+    return struct.pack(f"<{len(numbers)}{form}", *numbers)
+
+
+def singles(*ids, elapsed=None, job=0):
+    """Tasks of one item each; or, with elapsed, results."""
+    fields = [(1, job), (2, column("Q", *ids))]
+    fields.append((3, column("Q", *ids)) if elapsed is None else
+                  (4, column("I", *[elapsed] * len(ids))))
+    return message(fields + [(5, column("I", *[3] * len(ids))), (6, b"xyz" * len(ids))])
+
+
+# Shared memory of a process that is not there.
+SHARED = message([(3, message([(1, 4194304), (2, 9), (3, 1 << 20), (4, b"t" * 16)]))])
 HEARTBEAT = envelope(13, [(1, 1)])
 CANCEL = envelope(7, [(1, 1)])
 GOODBYE = envelope(14, [])
@@ -101,6 +116,13 @@ TALKS = [
      (W, envelope(10, [(1, 2), (2, 8)])), (W, envelope(16, [(1, 0)])), (C, STATUS)],
     [(C, HELLO_CLIENT), (C, submit(1, task(1, 1), require=LABEL, weight=7, priority=3)),
      (W, HELLO_WORKER), (T, 500), (W, results(1, failed(1, 0, -12))), (C, STATUS)],
+    [(W, HELLO_WORKER), (C, HELLO_CLIENT),
+     (C, envelope(3, [(1, job(1)), (4, singles(1, 2, 3)), (3, 1)])),
+     (W, envelope(5, [(4, singles(1, 2, elapsed=5)), (2, 1)])), (C, CANCEL), (C, STATUS)],
+    [(W, HELLO_WORKER), (C, HELLO_CLIENT),
+     (C, envelope(3, [(1, job(1)), (2, message([(1, 1), (4, 1), (5, SHARED)])), (3, 1)])),
+     (C, submit(2, task(2, 1))),
+     (W, results(1, message([(1, 1), (2, message([(2, 1), (3, SHARED)])), (4, 1)]))), (C, STATUS)],
 ]
 
 

@@ -112,7 +112,7 @@ context = zmq.Context()
 dealer = context.socket(zmq.DEALER)
 dealer.rcvhwm = 1
 dealer.connect(endpoint)
-dealer.send(envelope(1, [(1, 2), (2, 1), (3, b"never reads 1234"), (4, "h"), (10, 1)]))
+dealer.send(envelope(1, [(1, seeds.VERSION), (2, 1), (3, b"never reads 1234"), (4, "h"), (10, 1)]))
 dealer.recv()
 value = field(7, field(1, field(3, size << 1)))  # a list of one int
 tasks = [message([(1, n + 1), (3, n), (4, 1), (5, message([(1, value)]))]) for n in range(count)]

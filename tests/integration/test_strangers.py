@@ -31,7 +31,7 @@ def frame(data):
 
 def hello(number):
     from seeds import envelope
-    return envelope(1, [(1, 2), (2, 1), (3, b"stranger" + number.to_bytes(8, "big")), (4, "h"),
+    return envelope(1, [(1, 3), (2, 1), (3, b"stranger" + number.to_bytes(8, "big")), (4, "h"),
                         (10, 1)])
 
 

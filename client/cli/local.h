@@ -1,0 +1,33 @@
+/* A broker and a worker on this host that end with the command that started them.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_LOCAL_H
+#define PEACH_LOCAL_H
+
+#include "cli.h"
+
+#include <sys/types.h>
+
+/* As peach worker's options are written; NULL: its defaults. */
+typedef struct {
+    const char *slots, *port, *memory, *recycle, *start;
+    const char *preloads[MAX_PRELOADS];
+    size_t preload_count;
+} local_options_t;
+
+typedef struct {
+    pid_t broker, worker;
+    char endpoint[256];
+} local_t;
+
+/* Starts both and waits until all slots have their preloads. NULL after a complaint,
+   with the exit code in *code; call local_stop in any case. */
+peach_t *local_start(local_t *self, const local_options_t *options, int *code);
+void local_stop(local_t *self);
+
+/* Whether the programs that were started are there. */
+bool local_alive(void);
+
+#endif
