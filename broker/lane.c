@@ -247,44 +247,69 @@ int flow_hold(flow_t *flow, bool hold)
     return 0;
 }
 
-int lane_queue(sched_t *s, part_t *part, bool front)
+/* The flow is to have an entry of that priority: it competes then. */
+static int flow_enter(const sched_t *s, flow_t *flow, uint32_t priority)
 {
-    job_t *job = part->task->job;
-    lane_t *lane = job->lane;
-    flow_t *flow = job->flow;
-    sched_client_t *client = job->client;
+    sched_client_t *client = flow->client;
     if (flow->mask == 0 && !client->hold) {
         /* One that comes back after a pause has not saved up time. */
         if (client->queued == 0 && client->running == 0 && client->time < s->time)
             client->time = s->time;
-        if (heap_add(lane, flow) != 0) return PEACH_E_MEMORY;
+        if (heap_add(flow->lane, flow) != 0) return PEACH_E_MEMORY;
     }
+    flow->mask |= 1u << priority;
+    return 0;
+}
+
+static void flow_leave(flow_t *flow, entry_t *entry, uint32_t priority)
+{
+    list_remove(&entry->node);
+    if (list_empty(&flow->queues[priority])) flow->mask &= ~(1u << priority);
+    if (flow->mask == 0 && flow->heap_index != SIZE_MAX) heap_remove(flow->lane, flow);
+}
+
+int lane_queue(sched_t *s, part_t *part, bool front)
+{
+    job_t *job = part->task->job;
+    flow_t *flow = job->flow;
+    if (flow_enter(s, flow, job->priority) != 0) return PEACH_E_MEMORY;
     list_t *queue = &flow->queues[job->priority];
-    (front ? list_prepend : list_append)(queue, &part->queue_node);
-    flow->mask |= 1u << job->priority;
-    client->queued++;
+    (front ? list_prepend : list_append)(queue, &part->entry.node);
+    job->client->queued++;
     s->counts.queued_tasks++;
     return 0;
 }
 
-static void flow_take(sched_t *s, flow_t *flow, part_t *part)
+void lane_unqueue(sched_t *s, part_t *part)
 {
-    uint32_t priority = part->task->job->priority;
-    list_remove(&part->queue_node);
-    if (list_empty(&flow->queues[priority])) flow->mask &= ~(1u << priority);
-    if (flow->mask == 0 && flow->heap_index != SIZE_MAX) heap_remove(flow->lane, flow);
-    flow->client->queued--;
+    const job_t *job = part->task->job;
+    flow_leave(job->flow, &part->entry, job->priority);
+    job->client->queued--;
     s->counts.queued_tasks--;
 }
 
-void lane_unqueue(sched_t *s, part_t *part) { flow_take(s, part->task->job->flow, part); }
+int lane_queue_run(sched_t *s, run_t *run)
+{
+    job_t *job = run->job;
+    if (flow_enter(s, job->flow, job->priority) != 0) return PEACH_E_MEMORY;
+    list_append(&job->flow->queues[job->priority], &run->entry.node);
+    job->client->queued += run->count;
+    s->counts.queued_tasks += run->count;
+    return 0;
+}
+
+void lane_unqueue_run(run_t *run) { flow_leave(run->job->flow, &run->entry, run->job->priority); }
 
 /* ---- dispatch ---- */
 
+static uint64_t item_cost(const lane_t *lane)
+{
+    return lane->item_ns ? lane->item_ns : assumed_item_ns;
+}
+
 static uint64_t part_cost(const part_t *part)
 {
-    uint64_t item_ns = part->task->job->lane->item_ns;
-    return (item_ns ? item_ns : assumed_item_ns) * ranges_items(&part->todo);
+    return item_cost(part->task->job->lane) * ranges_items(&part->todo);
 }
 
 static bool worker_idle(const sched_worker_t *w) { return w->lease_count < w->spec.slots; }
@@ -326,17 +351,26 @@ static bool part_suits(const sched_t *s, const part_t *part, const sched_worker_
                                    part_cost(part) <= s->config.prefetch_ns);
 }
 
-/* The flow's next part for this worker, or NULL. Parts that were lost and wait for
+/* The same of the next task of a run. */
+static bool run_suits(const sched_t *s, const lane_t *lane, const sched_worker_t *worker)
+{
+    return worker_idle(worker) || (lane->item_ns > 0 && item_cost(lane) <= s->config.prefetch_ns);
+}
+
+/* The flow's next entry for this worker, or NULL. Parts that were lost and wait for
    another worker are passed over; they are few. */
-static part_t *flow_next(const sched_t *s, const flow_t *flow, const sched_worker_t *worker)
+static entry_t *flow_next(const sched_t *s, const flow_t *flow, const sched_worker_t *worker)
 {
     int looks = 8;
-    for (int p = PRIORITIES - 1; p >= 0; p--) {
-        if (!(flow->mask & 1u << p)) continue;
+    for (uint32_t mask = flow->mask; mask != 0;) {
+        int p = 31 - __builtin_clz(mask);
+        mask &= ~(1u << p);
         const list_t *queue = &flow->queues[p];
         for (node_t *n = list_first(queue); n && looks-- > 0; n = list_next(queue, n)) {
-            part_t *part = LIST_ITEM(n, part_t, queue_node);
-            if (part_suits(s, part, worker)) return part;
+            entry_t *entry = LIST_ITEM(n, entry_t, node);
+            bool suits = entry->is_run ? run_suits(s, flow->lane, worker)
+                                       : part_suits(s, LIST_ITEM(entry, part_t, entry), worker);
+            if (suits) return entry;
         }
     }
     return NULL;
@@ -351,14 +385,21 @@ static part_t *take_piece(part_t *part)
     return part_split(part, first.first, first.count < part->piece ? first.count : part->piece);
 }
 
-static void grant(sched_t *s, flow_t *flow, part_t *part, sched_worker_t *worker)
+/* What a worker gets of the entry: out of the queue. NULL when there is no memory for it. */
+static part_t *entry_take(sched_t *s, entry_t *entry)
 {
-    part_t *piece = take_piece(part);
-    if (piece)
-        part = piece;
-    else
-        flow_take(s, flow, part);
+    if (entry->is_run) return run_take(s, LIST_ITEM(entry, run_t, entry));
+    part_t *part = LIST_ITEM(entry, part_t, entry), *piece = take_piece(part);
+    if (piece) return piece;
+    lane_unqueue(s, part);
+    return part;
+}
+
+static void grant(sched_t *s, flow_t *flow, entry_t *entry, sched_worker_t *worker)
+{
     sched_client_t *client = flow->client;
+    part_t *part = entry_take(s, entry);
+    if (!part) return;
     task_t *task = part->task;
     part->lease = ++s->last_lease;
     if (table_put(s->leases, &part->lease, sizeof part->lease, part) != 0) {
@@ -395,13 +436,13 @@ void lane_dispatch(sched_t *s, lane_t *lane)
         /* More than one worker is asked only when a lost part avoids the first. */
         int looks = 4;
         sched_worker_t *worker = NULL;
-        part_t *part = NULL;
-        for (node_t *n = list_first(list); n && !part && looks-- > 0; n = list_next(list, n)) {
+        entry_t *entry = NULL;
+        for (node_t *n = list_first(list); n && !entry && looks-- > 0; n = list_next(list, n)) {
             worker = LIST_ITEM(n, serve_t, ready_node)->worker;
-            part = flow_next(s, flow, worker);
+            entry = flow_next(s, flow, worker);
         }
-        if (!part) return;
-        grant(s, flow, part, worker);
+        if (!entry) return;
+        grant(s, flow, entry, worker);
     }
 }
 
@@ -409,19 +450,19 @@ void worker_dispatch(sched_t *s, sched_worker_t *worker)
 {
     while (worker_open(worker) && (worker_idle(worker) || worker_spare(s, worker))) {
         flow_t *best = NULL;
-        part_t *best_part = NULL;
+        entry_t *best_entry = NULL;
         for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {
             flow_t *flow = heap_first(LIST_ITEM(n, serve_t, worker_node)->lane);
             if (!flow || (best && (flow->key > best->key ||
                                    (flow->key == best->key && flow->mask <= best->mask))))
                 continue;
-            part_t *part = flow_next(s, flow, worker);
-            if (part) {
+            entry_t *entry = flow_next(s, flow, worker);
+            if (entry) {
                 best = flow;
-                best_part = part;
+                best_entry = entry;
             }
         }
         if (!best) return;
-        grant(s, best, best_part, worker);
+        grant(s, best, best_entry, worker);
     }
 }

@@ -232,6 +232,7 @@ sched_client_t *sched_client_add(sched_t *s, void *user)
         return NULL;
     }
     list_init(&c->tasks);
+    list_init(&c->runs);
     list_init(&c->flows);
     list_append(&s->clients, &c->sched_node);
     return c;
@@ -263,6 +264,7 @@ static void part_stop(sched_t *s, part_t *part)
 void sched_client_remove(sched_t *s, sched_client_t *c)
 {
     list_remove(&c->sched_node);
+    while (!list_empty(&c->runs)) run_drop(s, LIST_ITEM(list_first(&c->runs), run_t, client_node));
     node_t *next;
     for (node_t *n = list_first(&c->tasks); n; n = next) {
         next = list_next(&c->tasks, n);
@@ -351,13 +353,11 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
     task_t *task = NULL;
     if (!job)
         rc = PEACH_E_ARGUMENT;
-    else if (table_get(c->numbers, &spec->number, sizeof spec->number))
+    else if (spec->number <= c->highest &&
+             (table_get(c->numbers, &spec->number, sizeof spec->number) ||
+              run_has(c, spec->number)))
         ; /* a duplicate */
-    /* Twice: what it cancelled may still run, and is not in its count. */
-    else if (c->task_count >= 2 * (uint64_t)s->config.window_tasks ||
-             (c->task_count > 0 && c->bytes >= 2 * s->config.window_bytes))
-        rc = PEACH_E_LIMIT;
-    else
+    else if ((rc = task_room(s, c, 1)) == 0)
         rc = task_new(job, spec, &task);
     if (!task) {
         s->ops.release_payload(s->shell, spec->payload);
@@ -403,6 +403,11 @@ static void job_stop(sched_t *s, job_t *job, int over, void (*stop)(sched_t *, p
         task_t *task = LIST_ITEM(n, task_t, client_node);
         if (task->job == job) task_cancel(s, task, drop_over, stop);
     }
+    for (node_t *n = list_first(&c->runs); n; n = next) {
+        next = list_next(&c->runs, n);
+        run_t *run = LIST_ITEM(n, run_t, client_node);
+        if (run->job == job) run_fail(s, run, over, job_over_text(job));
+    }
     if (--job->tasks == 0) job_end(s, job);
 }
 
@@ -440,7 +445,12 @@ static void lane_fail(sched_t *s, lane_t *lane)
     while (lane->heap_count > 0) {
         flow_t *flow = lane->heap[0];
         int p = 31 - __builtin_clz(flow->mask);
-        part_t *part = LIST_ITEM(list_first(&flow->queues[p]), part_t, queue_node);
+        entry_t *entry = LIST_ITEM(list_first(&flow->queues[p]), entry_t, node);
+        if (entry->is_run) {
+            run_fail(s, LIST_ITEM(entry, run_t, entry), PEACH_E_NO_FUNCTION, message);
+            continue;
+        }
+        part_t *part = LIST_ITEM(entry, part_t, entry);
         lane_unqueue(s, part);
         part_fail(s, part, PEACH_E_NO_FUNCTION, message);
     }

@@ -63,6 +63,14 @@ typedef struct {
     void *payload; /* the shell's; given back through ops.release_payload */
 } sched_task_spec_t;
 
+/* Many tasks of one item each, of one job. */
+typedef struct {
+    size_t count;
+    const uint64_t *numbers, *items;
+    const uint32_t *sizes; /* of the payloads, which are one behind the other in payload */
+    void *payload;
+} sched_run_spec_t;
+
 /* A lost attempt to run an item. */
 typedef struct {
     const char *host; /* lent */
@@ -93,6 +101,8 @@ typedef struct {
                  size_t attempt_count);
     /* A draining worker has nothing left. */
     void (*drained)(void *shell, void *worker);
+    /* A payload of its own for a part of one; NULL when memory is out. */
+    void *(*slice)(void *shell, void *payload, size_t offset, size_t size);
     void (*release_payload)(void *shell, void *payload);
     void (*release_job)(void *shell, void *job);
 } sched_ops_t;
@@ -193,6 +203,17 @@ int sched_job(sched_t *self, sched_client_t *client, const sched_job_spec_t *spe
    there is no such job or todo is not ascending, PEACH_E_MEMORY. */
 int sched_submit(sched_t *self, sched_client_t *client, uint64_t job,
                  const sched_task_spec_t *spec);
+
+/* Whether these tasks can be submitted as a run: they are many, their numbers ascend and
+   are larger than all before, and their job is there and waits for no clock. */
+bool sched_run_suits(const sched_client_t *client, uint64_t job, const uint64_t *numbers,
+                     size_t count);
+
+/* Queues them: the same as one by one, with less time and a tenth of the memory. Takes the
+   payload, also when it fails. 0, PEACH_E_LIMIT when not all are inside the client's
+   window, PEACH_E_MEMORY. */
+int sched_submit_run(sched_t *self, sched_client_t *client, uint64_t job,
+                     const sched_run_spec_t *spec);
 
 /* Cancels the job: queued items fail with PEACH_E_CANCELLED at once, running
    ones are cancelled at their workers. */

@@ -1,6 +1,6 @@
 /* The structures of the scheduler core, shared by its own files only: task.c
-   (jobs, tasks, parts), lane.c (queues and dispatch), lease.c (what workers report and
-   lose) and sched.c (workers, clients, time).
+   (jobs, tasks, parts), run.c (tasks that wait as columns), lane.c (queues and dispatch),
+   lease.c (what workers report and lose) and sched.c (workers, clients, time).
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -38,13 +38,19 @@ typedef struct {
     void *user;
 } job_t;
 
+/* What waits in a flow: a part, or a run. */
+typedef struct {
+    node_t node;
+    bool is_run;
+} entry_t;
+
 /* What is queued and leased: some items of a task. */
 typedef struct {
     task_t *task;
     ranges_t todo;
     uint64_t lease;         /* 0: queued */
     sched_worker_t *worker; /* that holds the lease */
-    node_t queue_node;      /* in its flow, while queued */
+    entry_t entry;          /* in its flow, while queued */
     node_t lease_node;      /* in its worker, oldest first, while leased */
     node_t task_node;       /* in its task */
     uint32_t granted;       /* items in the lease when it was given */
@@ -72,7 +78,18 @@ struct task {
     bool whole_used;
 };
 
-/* One client's parts in one lane. */
+/* Tasks of one item that wait; those before next have gone. */
+typedef struct {
+    entry_t entry;
+    job_t *job;
+    node_t client_node;
+    size_t next, count;
+    uint64_t *numbers, *items;
+    uint32_t *ends; /* of each payload, in payload */
+    void *payload;
+} run_t;
+
+/* One client's parts and runs in one lane. */
 struct flow {
     sched_client_t *client;
     lane_t *lane;
@@ -137,7 +154,8 @@ struct sched_client {
     bool hold;
     uint64_t time; /* virtual: work received / weight */
     table_t *jobs, *numbers;
-    list_t tasks, flows;
+    list_t tasks, runs, flows;
+    uint64_t highest; /* number of its tasks so far */
     uint64_t task_count, queued, running, bytes;
     node_t sched_node;
 };
@@ -156,7 +174,7 @@ struct sched {
 
 /* ---- task.c ---- */
 
-job_t *job_find(sched_client_t *client, uint64_t id);
+job_t *job_find(const sched_client_t *client, uint64_t id);
 
 /* Frees a job that has no tasks. */
 void job_end(sched_t *s, job_t *job);
@@ -167,6 +185,9 @@ part_t *part_split(part_t *from, uint32_t first, uint32_t count);
 
 /* Frees the part; the task too when it was the last one. */
 void part_end(sched_t *s, part_t *part);
+
+/* Whether the client may have so many tasks more: 0 or PEACH_E_LIMIT. */
+int task_room(const sched_t *s, const sched_client_t *client, size_t count);
 
 /* 0, PEACH_E_ARGUMENT or PEACH_E_MEMORY. */
 int task_new(job_t *job, const sched_task_spec_t *spec, task_t **task_p);
@@ -179,6 +200,19 @@ void part_tell(sched_t *s, part_t *part, int status, const char *message);
 
 /* The same, and frees the part, which must be neither queued nor leased. */
 void part_fail(sched_t *s, part_t *part, int status, const char *message);
+
+/* ---- run.c ---- */
+
+/* The next task of the run, as a part that is neither queued nor leased; NULL when there
+   is no memory for it (it has failed then). The run may be gone afterwards. */
+part_t *run_take(sched_t *s, run_t *run);
+
+/* All tasks of the run that wait fail; or go, and nobody is told. Frees the run. */
+void run_fail(sched_t *s, run_t *run, int status, const char *message);
+void run_drop(sched_t *s, run_t *run);
+
+/* Whether a task of that number waits in a run of the client. */
+bool run_has(const sched_client_t *client, uint64_t number);
 
 /* ---- lease.c ---- */
 
@@ -210,6 +244,10 @@ void serve_destroy(serve_t *serve);
 /* Puts a part into its client's flow; at the front when it was taken before. */
 int lane_queue(sched_t *s, part_t *part, bool front);
 void lane_unqueue(sched_t *s, part_t *part);
+
+/* The same of a run; its tasks leave the counts as they leave the run. */
+int lane_queue_run(sched_t *s, run_t *run);
+void lane_unqueue_run(run_t *run);
 
 /* The client's flow in the lane; made when it is not there. */
 flow_t *flow_obtain(sched_client_t *client, lane_t *lane);

@@ -41,7 +41,7 @@ int part_charge(part_t *part, const sched_attempt_t *lost)
     return 0;
 }
 
-job_t *job_find(sched_client_t *client, uint64_t id)
+job_t *job_find(const sched_client_t *client, uint64_t id)
 {
     return table_get(client->jobs, &id, sizeof id);
 }
@@ -84,6 +84,7 @@ static task_t *task_add(job_t *job, const sched_task_spec_t *spec, const ranges_
     task->whole.todo = *todo;
     list_append(&client->tasks, &task->client_node);
     client->task_count++;
+    if (spec->number > client->highest) client->highest = spec->number;
     client->bytes += spec->bytes;
     job->tasks++;
     return task;
@@ -101,6 +102,14 @@ static int make_todo(ranges_t *set, const sched_task_spec_t *spec)
         if (i < spec->todo_count) next = first + spec->todo[i].count;
     }
     return 0;
+}
+
+int task_room(const sched_t *s, const sched_client_t *c, size_t count)
+{
+    /* Twice: what it cancelled may still run, and is not in its count. */
+    bool full = c->task_count + count > 2 * (uint64_t)s->config.window_tasks ||
+                (c->task_count > 0 && c->bytes >= 2 * s->config.window_bytes);
+    return full ? PEACH_E_LIMIT : 0;
 }
 
 int task_new(job_t *job, const sched_task_spec_t *spec, task_t **task_p)

@@ -44,7 +44,7 @@ static const char *verify_worker(const sched_worker_t *w)
         const part_t *part = LIST_ITEM(n, part_t, lease_node);
         CHECK(part->worker == w);
         CHECK(part->lease != 0);
-        CHECK(!node_listed(&part->queue_node));
+        CHECK(!node_listed(&part->entry.node));
         leases++;
         load += part->cost_ns;
         bytes += part->task->bytes;
@@ -63,7 +63,7 @@ static const char *verify_task(const task_t *task, uint64_t *queued, uint64_t *r
     for (node_t *n = list_first(&task->parts); n; n = list_next(&task->parts, n)) {
         const part_t *part = LIST_ITEM(n, part_t, task_node);
         CHECK(part->task == task);
-        CHECK((part->lease != 0) != node_listed(&part->queue_node));
+        CHECK((part->lease != 0) != node_listed(&part->entry.node));
         items += ranges_items(&part->todo);
         ++*(part->lease ? running : queued);
     }
@@ -83,11 +83,21 @@ static const char *verify_client(const sched_client_t *c)
         tasks++;
         bytes += task->bytes;
     }
+    CHECK(table_count(c->numbers) == tasks);
+    for (node_t *n = list_first(&c->runs); n; n = list_next(&c->runs, n)) {
+        const run_t *run = LIST_ITEM(n, run_t, client_node);
+        CHECK(run->next < run->count);
+        CHECK(run->job->client == c && !run->job->over);
+        CHECK(node_listed(&run->entry.node));
+        CHECK(run_has(c, run->numbers[run->next]));
+        tasks += run->count - run->next;
+        queued += run->count - run->next;
+        bytes += run->ends[run->count - 1] - (run->next ? run->ends[run->next - 1] : 0);
+    }
     CHECK(tasks == c->task_count);
     CHECK(bytes == c->bytes);
     CHECK(queued == c->queued);
     CHECK(running == c->running);
-    CHECK(table_count(c->numbers) == tasks);
     return NULL;
 }
 

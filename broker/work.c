@@ -92,23 +92,40 @@ static void submit_task(broker_t *b, peer_t *client, wire_message_t *message, co
     free(todo);
 }
 
+/* As a run if they suit; false when they are to be submitted one by one. */
+static bool submit_run(broker_t *b, peer_t *client, const Peach__Job *job,
+                       const Peach__Singles *singles)
+{
+    if (make_job(b, client, job) != 0 ||
+        !sched_run_suits(client->client, job->id, singles->ids, singles->n_ids))
+        return false;
+    sched_run_spec_t spec = {singles->n_ids, singles->ids, singles->items, singles->sizes,
+                             payload_new(singles->payloads.data, singles->payloads.len)};
+    return spec.payload && sched_submit_run(b->sched, client->client, job->id, &spec) == 0;
+}
+
+static void submit_singles(broker_t *b, peer_t *client, const Peach__Job *job,
+                           const Peach__Singles *singles)
+{
+    size_t offset = 0;
+    if (submit_run(b, client, job, singles)) return;
+    for (size_t row = 0; row < singles->n_ids; row++) {
+        wire_single_t task = wire_single(singles, row, &offset);
+        sched_task_spec_t spec = {.number = task.id,
+                                  .first_item = task.item,
+                                  .items = 1,
+                                  .payload = payload_new(task.payload, task.size)};
+        submit(b, client, job, &spec);
+    }
+}
+
 void work_submit(broker_t *b, peer_t *client, wire_message_t *message)
 {
     const Peach__Submit *m = wire_envelope(message)->submit;
     for (size_t i = 0; i < m->n_tasks; i++)
         submit_task(b, client, message, m->jobs[m->tasks[i]->job], m->tasks[i]);
-    for (size_t i = 0; i < m->n_singles; i++) {
-        const Peach__Singles *singles = m->singles[i];
-        size_t offset = 0;
-        for (size_t row = 0; row < singles->n_ids; row++) {
-            wire_single_t task = wire_single(singles, row, &offset);
-            sched_task_spec_t spec = {.number = task.id,
-                                      .first_item = task.item,
-                                      .items = 1,
-                                      .payload = payload_new(task.payload, task.size)};
-            submit(b, client, m->jobs[singles->job], &spec);
-        }
-    }
+    for (size_t i = 0; i < m->n_singles; i++)
+        submit_singles(b, client, m->jobs[m->singles[i]->job], m->singles[i]);
 }
 
 void work_cancel(broker_t *b, peer_t *client, const Peach__Cancel *cancel)
@@ -246,6 +263,13 @@ static void drained(void *shell, void *worker)
     shell_send(shell, worker, &envelope, NULL);
 }
 
+static void *slice(void *shell, void *payload, size_t offset, size_t size)
+{
+    (void)shell;
+    const uint8_t *bytes = payload_bytes(payload);
+    return payload_new(bytes + offset, size);
+}
+
 static void release_payload(void *shell, void *payload)
 {
     (void)shell;
@@ -260,8 +284,8 @@ static void release_job(void *shell, void *job)
     shell_job_unref(&j);
 }
 
-const sched_ops_t shell_ops = {assign,  cancel,          give_back,  fail_task,
-                               drained, release_payload, release_job};
+const sched_ops_t shell_ops = {assign,  cancel, give_back,       fail_task,
+                               drained, slice,  release_payload, release_job};
 
 /* ---- from the worker ---- */
 

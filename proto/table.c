@@ -59,16 +59,23 @@ void table_destroy(table_t **self_p)
     free(self);
 }
 
-/* Numbers are hashed with less work: two keyed multiplications, each folded. */
-static uint64_t hash_of_number(const table_t *self, uint64_t number)
+/* A keyed multiplication, folded: all bits of the product depend on all of both. */
+static uint64_t fold(uint64_t a, uint64_t b)
 {
     __extension__ typedef unsigned __int128 wide_t;
+    wide_t product = (wide_t)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Numbers are hashed with less work. The constants are odd and have no pattern, so that a
+   seed of zeros, too, spreads what is in sequence. */
+static uint64_t hash_of_number(const table_t *self, uint64_t number)
+{
     uint64_t seed[2];
     memcpy(seed, self->seed.bytes, sizeof seed);
-    wide_t product = (wide_t)(number ^ seed[0]) * (seed[1] | 1);
-    uint64_t folded = (uint64_t)product ^ (uint64_t)(product >> 64);
-    product = (wide_t)(folded ^ seed[1]) * (seed[0] | 1);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    seed[0] ^= 0xA0761D6478BD642Fu;
+    seed[1] ^= 0xE7037ED1A0B428DBu;
+    return fold(fold(number ^ seed[0], seed[1]) ^ seed[0], 0x8EBC6AF09C88C6E3u);
 }
 
 static uint64_t hash_of(const table_t *self, const void *key, size_t key_size)

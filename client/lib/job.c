@@ -261,60 +261,77 @@ static bool all_ended(const peach_job_t *job)
     return all_cut && job->flying == 0;
 }
 
-/* The task that the reader reads from, if it has something. */
-static task_t *readable(peach_job_t *job)
+task_t *job_readable(peach_job_t *job)
 {
     node_t *first = list_first(&job->tasks);
     task_t *task = first ? LIST_ITEM(first, task_t, node) : NULL;
     return task && task_readable(task) ? task : NULL;
 }
 
-static int read_one(peach_job_t *job, task_t *task, peach_result_t *result)
+/* After something of the task was read: it had so many bytes before. */
+static void was_read(peach_job_t *job, task_t *task, size_t before)
 {
-    size_t before = task->bytes;
-    int rc = task_read(task, result);
-    if (rc)
-        return session_fail(job->session, rc, "a result of %s cannot be given: %s", job->function,
-                            peach_status_text(rc));
     job->buffered -= before - task->bytes;
-    job->read++;
     if (task_all_read(task)) {
         task_destroy(&task);
     } else if (job->options.unordered && !task_readable(task)) {
         list_remove(&task->node);
         list_append(&job->tasks, &task->node);
     }
+}
+
+int job_read(peach_job_t *job, task_t *task, peach_result_t *result)
+{
+    size_t before = task->bytes;
+    int rc = task_read(task, result);
+    if (rc)
+        return session_fail(job->session, rc, "a result of %s cannot be given: %s", job->function,
+                            peach_status_text(rc));
+    job->read++;
+    was_read(job, task, before);
+    return 0;
+}
+
+void job_end_piece(peach_job_t *job, task_t *task)
+{
+    size_t before = task->bytes;
+    job->read += task_end_piece(task);
+    was_read(job, task, before);
+}
+
+int job_turn(peach_job_t *job, uint64_t deadline, int timeout_ms)
+{
+    peach_t *self = job->session;
+    if (all_ended(job)) {
+        tell_progress(job, true);
+        if (job->source_status == 0 || job->cancelled) return PEACH_END;
+        return session_fail(self, job->source_status, "the items ended early: %s",
+                            peach_status_text(job->source_status));
+    }
+    tell_progress(job, false);
+    int left = session_left(deadline, self->now_ms = clock_ms());
+    int rc = session_turn(self, left);
+    if (rc) return rc;
+    if (left == 0 && !job_readable(job) && !all_ended(job))
+        return session_fail(self, PEACH_E_TIMEOUT, "no result of %s within %d ms", job->function,
+                            timeout_ms);
     return 0;
 }
 
 int peach_job_next(peach_job_t *job, peach_result_t *result, int timeout_ms)
 {
-    peach_t *self = job->session;
     uint64_t deadline = session_deadline(timeout_ms);
+    int rc = 0;
     *result = (peach_result_t){0};
-    for (;;) {
-        task_t *task = readable(job);
-        if (task) {
-            /* Every so often even a reader that is behind looks at the network. */
-            int rc = (job->read & 1023) == 1023 ? session_turn(self, 0) : 0;
-            (void)rc; /* what is there can be read whatever the network says */
-            tell_progress(job, false);
-            return read_one(job, task, result);
-        }
-        if (all_ended(job)) {
-            tell_progress(job, true);
-            if (job->source_status == 0 || job->cancelled) return PEACH_END;
-            return session_fail(self, job->source_status, "the items ended early: %s",
-                                peach_status_text(job->source_status));
-        }
+    for (task_t *task; rc == 0; rc = job_turn(job, deadline, timeout_ms)) {
+        if (!(task = job_readable(job))) continue;
+        /* Every so often even a reader that is behind looks at the network; what is there
+           can be read whatever the network says. */
+        if ((job->read & 1023) == 1023) session_turn(job->session, 0);
         tell_progress(job, false);
-        int left = session_left(deadline, self->now_ms = clock_ms());
-        int rc = session_turn(self, left);
-        if (rc) return rc;
-        if (left == 0 && !readable(job) && !all_ended(job))
-            return session_fail(self, PEACH_E_TIMEOUT, "no result of %s within %d ms",
-                                job->function, timeout_ms);
+        return job_read(job, task, result);
     }
+    return rc;
 }
 
 int peach_job_wait(peach_job_t *job, int timeout_ms)

@@ -44,4 +44,15 @@ struct peach_job {
 /* The task has ended, or nobody wants it: it does not count as under way any more. */
 void job_forget_task(peach_job_t *job, task_t *task);
 
+/* The task that the reader reads from, if it has something. */
+task_t *job_readable(peach_job_t *job);
+
+/* Reads one item of it, or ends the piece that task_numbers gave; it may be gone then. */
+int job_read(peach_job_t *job, task_t *task, peach_result_t *result);
+void job_end_piece(peach_job_t *job, task_t *task);
+
+/* Nothing can be read: waits for something. 0, PEACH_END when all was read, or a negative
+   status: PEACH_E_TIMEOUT at the deadline. */
+int job_turn(peach_job_t *job, uint64_t deadline, int timeout_ms);
+
 #endif

@@ -245,6 +245,14 @@ static int decode(piece_t *piece)
     return 0;
 }
 
+static void leave_piece(task_t *self)
+{
+    piece_t *piece = &self->pieces[self->next_piece++];
+    self->bytes -= piece->bytes;
+    piece_clear(piece);
+    self->read_in_piece = 0;
+}
+
 int task_read(task_t *self, peach_result_t *result)
 {
     piece_t *piece = &self->pieces[self->next_piece];
@@ -262,11 +270,27 @@ int task_read(task_t *self, peach_result_t *result)
         return PEACH_E_MEMORY;
     }
     self->given++;
-    if (++self->read_in_piece == piece->count) {
-        self->bytes -= piece->bytes;
-        piece_clear(piece);
-        self->next_piece++;
-        self->read_in_piece = 0;
-    }
+    if (++self->read_in_piece == piece->count) leave_piece(self);
     return 0;
+}
+
+const void *task_numbers(task_t *self, peach_kind_t *kind, size_t *count)
+{
+    piece_t *piece = &self->pieces[self->next_piece];
+    peach_value_t first;
+    if (self->read_in_piece > 0 || decode(piece) != 0 || piece->told) return NULL;
+    *count = piece->count;
+    *kind = piece->kind;
+    if (piece->kind) return &piece->number;
+    if (!items_number(piece->items, 0, &first)) return NULL;
+    *kind = first.kind;
+    return piece->items->array.data;
+}
+
+uint32_t task_end_piece(task_t *self)
+{
+    uint32_t count = self->pieces[self->next_piece].count;
+    self->given += count;
+    leave_piece(self);
+    return count;
 }

@@ -68,6 +68,12 @@ bool task_readable(const task_t *self);
 /* Gives the reader its next item. 0 or a negative status. */
 int task_read(task_t *self, peach_result_t *result);
 
+/* The next piece of a task, when it is numbers and nothing of it was read: their bits (8
+   bytes each, lent), their kind and count. task_end_piece then reads all of it, and
+   returns its items. */
+const void *task_numbers(task_t *self, peach_kind_t *kind, size_t *count);
+uint32_t task_end_piece(task_t *self);
+
 bool task_all_read(const task_t *self);
 
 #endif

@@ -6,7 +6,7 @@
    item ends once. PEACH_SEED=N replays one seed. */
 #include "recorder.h"
 
-enum { ITEMS_EACH = 6, TASKS = 60, CLIENTS = 3, WORKERS = 4 };
+enum { ITEMS_EACH = 6, TASKS = 300, RUN = 20, CLIENTS = 3, WORKERS = 4 };
 
 typedef struct {
     shell_t shell;
@@ -127,13 +127,29 @@ static void random_world(uint64_t seed)
     sched_tick(t->sched, 1000);
     for (int c = 0; c < CLIENTS; c++)
         world->clients[c] = sched_client_add(t->sched, (void *)(intptr_t)(c + 1));
-    uint64_t next[CLIENTS] = {0};
+    uint64_t next[CLIENTS] = {0}, submitted = 0;
     for (uint64_t step = 0; step < 1500 && t->order_count < MAX_ORDERS - 600; step++) {
         int c = (int)dice(world, CLIENTS);
         if (next[c] < TASKS && dice(world, 8) == 0) {
             uint64_t id = dice(world, 3);
             job(t, world->clients[c], id, id ? "f" : "g", (uint32_t)id, (uint32_t)id);
             submit(t, world->clients[c], id, next[c]++, ITEMS_EACH);
+            submitted++;
+        } else if (next[c] > 0 && next[c] + RUN < TASKS && dice(world, 40) == 0) {
+            uint64_t id = dice(world, 3);
+            job(t, world->clients[c], id, id ? "f" : "g", (uint32_t)id, (uint32_t)id);
+            assert_int_equal(submit_run(t, world->clients[c], id, next[c], RUN), 0);
+            for (int i = 0; i < RUN; i++, next[c]++)
+                memset(world->ended[c][next[c]] + 1, 1, ITEMS_EACH - 1);
+            submitted++;
+        } else if (next[c] > 0 && dice(world, 20) == 0) {
+            uint64_t again = dice(world, (uint32_t)next[c]);
+            bool ended = true;
+            for (int i = 0; i < ITEMS_EACH; i++) ended &= world->ended[c][again][i];
+            if (ended) continue; /* nobody submits what has ended */
+            job(t, world->clients[c], 1, "f", 1, 1);
+            submit(t, world->clients[c], 1, again, ITEMS_EACH);
+            submitted++;
         } else {
             world_event(world, step);
         }
@@ -144,7 +160,7 @@ static void random_world(uint64_t seed)
         for (uint64_t task = 0; task < next[c]; task++)
             for (int i = 0; i < ITEMS_EACH; i++) assert_int_equal(world->ended[c][task][i], 1);
     sched_destroy(&t->sched);
-    assert_int_equal(t->released, next[0] + next[1] + next[2]);
+    assert_int_equal(t->released, submitted + t->sliced);
     free(world);
 }
 

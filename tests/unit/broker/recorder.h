@@ -28,7 +28,7 @@ typedef struct {
     sched_t *sched;
     seen_t orders[MAX_ORDERS];
     size_t order_count;
-    size_t cancelled, given_back, drained, released, jobs_released;
+    size_t cancelled, given_back, drained, sliced, released, jobs_released;
     int fail_status;
     uint64_t failed_items;
     char fail_message[512];
@@ -72,6 +72,13 @@ static void on_drained(void *shell, void *worker)
     ((shell_t *)shell)->drained++;
 }
 
+static void *on_slice(void *shell, void *payload, size_t offset, size_t size)
+{
+    (void)offset, (void)size;
+    ((shell_t *)shell)->sliced++;
+    return payload;
+}
+
 static void on_release(void *shell, void *payload)
 {
     (void)payload;
@@ -91,7 +98,7 @@ static void on_give_back(void *shell, void *worker, uint64_t lease)
 }
 
 static const sched_ops_t ops = {on_assign,  on_cancel,  on_give_back,  on_fail,
-                                on_drained, on_release, on_release_job};
+                                on_drained, on_slice,   on_release,    on_release_job};
 
 static inline shell_t *shell_new(const sched_config_t *config)
 {
@@ -155,6 +162,21 @@ static inline void finish(shell_t *t, sched_worker_t *w, size_t order, uint64_t 
     const seen_t *o = &t->orders[order];
     assert_true(sched_items_done(t->sched, w, o->lease, o->first, o->count, 0, &client, &number));
     assert_true(sched_lease_end(t->sched, w, o->lease, elapsed_ns));
+}
+
+/* A run of tasks with these numbers. */
+static inline int submit_run(shell_t *t, sched_client_t *client, uint64_t id, uint64_t first,
+                             size_t count)
+{
+    uint64_t numbers[64];
+    uint32_t sizes[64];
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = first + i;
+        sizes[i] = 10;
+    }
+    sched_run_spec_t spec = {count, numbers, numbers, sizes, t};
+    if (!sched_run_suits(client, id, numbers, count)) return 1;
+    return sched_submit_run(t->sched, client, id, &spec);
 }
 
 #endif

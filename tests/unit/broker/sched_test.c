@@ -411,9 +411,70 @@ static void a_client_that_does_not_read_gets_nothing_run(void **state)
     shell_destroy(&t);
 }
 
+/* ---- runs ---- */
+
+static void a_run_is_many_tasks(void **state)
+{
+    (void)state;
+    shell_t *t = shell_new(NULL);
+    sched_client_t *client = sched_client_add(t->sched, (void *)1);
+    job(t, client, 1, "f", 0, 2);
+    assert_int_equal(submit_run(t, client, 1, 10, 4), 1); /* too few */
+    assert_int_equal(submit_run(t, client, 1, 10, 20), 0);
+    assert_int_equal(submit_run(t, client, 1, 20, 20), 1); /* numbers it has */
+    assert_null(sched_verify(t->sched));
+    sched_counts_t counts;
+    sched_counts(t->sched, &counts);
+    assert_int_equal(counts.queued_tasks, 20);
+    assert_int_equal(counts.payload_bytes, 200);
+    submit(t, client, 1, 15, 1); /* a duplicate of what waits in the run */
+    sched_counts(t->sched, &counts);
+    assert_int_equal(counts.queued_tasks, 20);
+    sched_worker_t *worker = add_worker(t, 1, 3, "f");
+    assert_int_equal(t->order_count, 3);
+    assert_int_equal(t->orders[2].first_item, 12);
+    assert_null(sched_verify(t->sched));
+    void *user;
+    uint64_t number;
+    assert_true(sched_items_done(t->sched, worker, t->orders[1].lease, 0, 1, 0, &user, &number));
+    assert_int_equal(number, 11);
+    sched_lease_end(t->sched, worker, t->orders[1].lease, 50000000);
+    assert_int_equal(t->order_count, 4);
+    assert_int_equal(t->orders[3].first_item, 13);
+    sched_cancel(t->sched, client, 1); /* 16 wait, 3 run */
+    assert_int_equal(t->failed_items, 16);
+    assert_int_equal(t->fail_status, PEACH_E_CANCELLED);
+    assert_int_equal(t->cancelled, 3);
+    assert_null(sched_verify(t->sched));
+    sched_client_remove(t->sched, client);
+    shell_destroy(&t);
+}
+
+static void a_run_goes_with_its_client_or_its_function(void **state)
+{
+    (void)state;
+    shell_t *t = shell_new(NULL);
+    sched_client_t *client = sched_client_add(t->sched, (void *)1);
+    job(t, client, 1, "f", 0, 2);
+    assert_int_equal(submit_run(t, client, 1, 1, 30), 0);
+    sched_client_remove(t->sched, client);
+    assert_int_equal(t->released, 1);
+    assert_int_equal(t->jobs_released, 1);
+    client = sched_client_add(t->sched, (void *)1);
+    job(t, client, 1, "nobody_has_it", 0, 2);
+    assert_int_equal(submit_run(t, client, 1, 1, 30), 0);
+    add_worker(t, 1, 1, "f");
+    for (uint64_t ms = 1000; ms < 3000; ms += 100) sched_tick(t->sched, ms);
+    assert_int_equal(t->failed_items, 30);
+    assert_int_equal(t->fail_status, PEACH_E_NO_FUNCTION);
+    shell_destroy(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_is_many_tasks),
+        cmocka_unit_test(a_run_goes_with_its_client_or_its_function),
         cmocka_unit_test(a_task_goes_to_a_worker_that_has_its_function),
         cmocka_unit_test(labels_that_a_job_requires_are_honoured),
         cmocka_unit_test(a_function_that_nobody_has_fails_with_its_name),
