@@ -402,7 +402,7 @@ static void grant(sched_t *s, flow_t *flow, entry_t *entry, sched_worker_t *work
     if (!part) return;
     task_t *task = part->task;
     part->lease = ++s->last_lease;
-    if (table_put(s->leases, &part->lease, sizeof part->lease, part) != 0) {
+    if (idmap_put(s->leases, part->lease, part) != 0) {
         part->lease = 0;
         part_fail(s, part, PEACH_E_MEMORY, "the broker is out of memory");
         return;

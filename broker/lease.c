@@ -34,7 +34,7 @@ void worker_tell_drained(sched_t *s, sched_worker_t *w)
 static void lease_close(sched_t *s, part_t *part)
 {
     sched_worker_t *w = part->worker;
-    table_remove(s->leases, &part->lease, sizeof part->lease);
+    idmap_remove(s->leases, part->lease);
     list_remove(&part->lease_node);
     w->lease_count--;
     w->load_ns -= part->cost_ns;
@@ -118,7 +118,7 @@ void lease_undelivered(sched_t *s, part_t *part)
 
 static part_t *lease_find(sched_t *s, const sched_worker_t *w, uint64_t lease)
 {
-    part_t *part = table_get(s->leases, &lease, sizeof lease);
+    part_t *part = idmap_get(s->leases, lease);
     return part && part->worker == w ? part : NULL;
 }
 

@@ -36,10 +36,10 @@ sched_t *sched_new(const sched_config_t *config, const sched_ops_t *ops, void *s
     list_init(&s->workers);
     list_init(&s->clients);
     list_init(&s->timed);
-    s->leases = table_new(&config->seed);
+    s->leases = idmap_new(&config->seed);
     s->lanes = table_new(&config->seed);
     if (!s->leases || !s->lanes) {
-        table_destroy(&s->leases);
+        idmap_destroy(&s->leases);
         table_destroy(&s->lanes);
         free(s);
         return NULL;
@@ -179,7 +179,7 @@ void sched_worker_reconcile(sched_t *s, sched_worker_t *w, uint64_t *held, size_
             lease_undelivered(s, part);
     }
     for (size_t i = 0; i < count; i++) {
-        const part_t *part = table_get(s->leases, &held[i], sizeof held[i]);
+        const part_t *part = idmap_get(s->leases, held[i]);
         bool wanted =
             part && part->worker == w && part->task->job->client && !part->task->job->over;
         if (!wanted) s->ops.cancel(s->shell, w->user, held[i]);
@@ -223,11 +223,11 @@ sched_client_t *sched_client_add(sched_t *s, void *user)
     if (!c) return NULL;
     c->user = user;
     c->time = s->time;
-    c->jobs = table_new(&s->config.seed);
-    c->numbers = table_new(&s->config.seed);
+    c->jobs = idmap_new(&s->config.seed);
+    c->numbers = idmap_new(&s->config.seed);
     if (!c->jobs || !c->numbers) {
-        table_destroy(&c->jobs);
-        table_destroy(&c->numbers);
+        idmap_destroy(&c->jobs);
+        idmap_destroy(&c->numbers);
         free(c);
         return NULL;
     }
@@ -272,7 +272,7 @@ void sched_client_remove(sched_t *s, sched_client_t *c)
     }
     /* What is left runs out at its workers, without a client. */
     size_t cursor = 0;
-    for (job_t *job; (job = table_next(c->jobs, &cursor, NULL, NULL)) != NULL;) {
+    for (job_t *job; (job = idmap_next(c->jobs, &cursor)) != NULL;) {
         job->client = NULL;
         job->flow = NULL;
         list_remove(&job->timed_node);
@@ -280,8 +280,8 @@ void sched_client_remove(sched_t *s, sched_client_t *c)
     }
     while (!list_empty(&c->flows))
         flow_destroy(LIST_ITEM(list_first(&c->flows), flow_t, client_node));
-    table_destroy(&c->jobs);
-    table_destroy(&c->numbers);
+    idmap_destroy(&c->jobs);
+    idmap_destroy(&c->numbers);
     free(c);
 }
 
@@ -334,7 +334,7 @@ int sched_job(sched_t *s, sched_client_t *c, const sched_job_spec_t *spec, void 
                        .lane = lane,
                        .flow = flow};
         list_init(&job->unbegun);
-        if (table_put(c->jobs, &job->id, sizeof job->id, job) != 0) {
+        if (idmap_put(c->jobs, job->id, job) != 0) {
             free(job);
             return PEACH_E_MEMORY;
         }
@@ -354,8 +354,7 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
     if (!job)
         rc = PEACH_E_ARGUMENT;
     else if (spec->number <= c->highest &&
-             (table_get(c->numbers, &spec->number, sizeof spec->number) ||
-              run_has(c, spec->number)))
+             (idmap_get(c->numbers, spec->number) || run_has(c, spec->number)))
         ; /* a duplicate */
     else if ((rc = task_room(s, c, 1)) == 0)
         rc = task_new(job, spec, &task);
@@ -551,7 +550,7 @@ void sched_destroy(sched_t **self_p)
         sched_worker_remove(s, LIST_ITEM(list_first(&s->workers), sched_worker_t, sched_node), "");
     while (!list_empty(&s->lane_list))
         lane_destroy(s, LIST_ITEM(list_first(&s->lane_list), lane_t, sched_node));
-    table_destroy(&s->leases);
+    idmap_destroy(&s->leases);
     table_destroy(&s->lanes);
     free(s);
 }

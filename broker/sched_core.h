@@ -8,6 +8,7 @@
 #ifndef PEACH_SCHED_CORE_H
 #define PEACH_SCHED_CORE_H
 
+#include "idmap.h"
 #include "list.h"
 #include "sched.h"
 
@@ -153,7 +154,7 @@ struct sched_client {
     void *user;
     bool hold;
     uint64_t time; /* virtual: work received / weight */
-    table_t *jobs, *numbers;
+    idmap_t *jobs, *numbers;
     list_t tasks, runs, flows;
     uint64_t highest; /* number of its tasks so far */
     uint64_t task_count, queued, running, bytes;
@@ -167,7 +168,8 @@ struct sched {
     uint64_t now_ms;
     uint64_t time; /* virtual time of the last flow served */
     uint64_t last_lease, last_serial;
-    table_t *leases, *lanes;
+    idmap_t *leases;
+    table_t *lanes;
     list_t lane_list, workers, clients, timed;
     sched_counts_t counts;
 };

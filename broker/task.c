@@ -41,14 +41,11 @@ int part_charge(part_t *part, const sched_attempt_t *lost)
     return 0;
 }
 
-job_t *job_find(const sched_client_t *client, uint64_t id)
-{
-    return table_get(client->jobs, &id, sizeof id);
-}
+job_t *job_find(const sched_client_t *client, uint64_t id) { return idmap_get(client->jobs, id); }
 
 void job_end(sched_t *s, job_t *job)
 {
-    if (job->client) table_remove(job->client->jobs, &job->id, sizeof job->id);
+    if (job->client) idmap_remove(job->client->jobs, job->id);
     if (job->user) s->ops.release_job(s->shell, job->user);
     if (job->flow && --job->flow->jobs == 0) flow_destroy(job->flow);
     list_remove(&job->timed_node);
@@ -68,7 +65,7 @@ static task_t *task_add(job_t *job, const sched_task_spec_t *spec, const ranges_
     task_t *task = calloc(1, sizeof *task);
     if (!task) return NULL;
     sched_client_t *client = job->client;
-    if (table_put(client->numbers, &spec->number, sizeof spec->number, task) != 0) {
+    if (idmap_put(client->numbers, spec->number, task) != 0) {
         free(task);
         return NULL;
     }
@@ -129,7 +126,7 @@ static void task_end(sched_t *s, task_t *task)
     if (client) {
         list_remove(&task->client_node);
         list_remove(&task->unbegun_node);
-        table_remove(client->numbers, &task->number, sizeof task->number);
+        idmap_remove(client->numbers, task->number);
         client->task_count--;
         client->bytes -= task->bytes;
     }

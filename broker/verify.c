@@ -77,13 +77,13 @@ static const char *verify_client(const sched_client_t *c)
     for (node_t *n = list_first(&c->tasks); n; n = list_next(&c->tasks, n)) {
         const task_t *task = LIST_ITEM(n, task_t, client_node);
         CHECK(task->job->client == c);
-        CHECK(table_get(c->numbers, &task->number, sizeof task->number) == task);
+        CHECK(idmap_get(c->numbers, task->number) == task);
         const char *wrong = verify_task(task, &queued, &running);
         if (wrong) return wrong;
         tasks++;
         bytes += task->bytes;
     }
-    CHECK(table_count(c->numbers) == tasks);
+    CHECK(idmap_count(c->numbers) == tasks);
     for (node_t *n = list_first(&c->runs); n; n = list_next(&c->runs, n)) {
         const run_t *run = LIST_ITEM(n, run_t, client_node);
         CHECK(run->next < run->count);
@@ -121,7 +121,7 @@ const char *sched_verify(const sched_t *s)
     }
     if (wrong) return wrong;
     CHECK(leases == s->counts.leases);
-    CHECK(leases == table_count(s->leases));
+    CHECK(leases == idmap_count(s->leases));
     CHECK(queued == s->counts.queued_tasks);
     CHECK(slots == s->counts.slots);
     return NULL;

@@ -59,32 +59,8 @@ void table_destroy(table_t **self_p)
     free(self);
 }
 
-/* A keyed multiplication, folded: all bits of the product depend on all of both. */
-static uint64_t fold(uint64_t a, uint64_t b)
-{
-    __extension__ typedef unsigned __int128 wide_t;
-    wide_t product = (wide_t)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* Numbers are hashed with less work. The constants are odd and have no pattern, so that a
-   seed of zeros, too, spreads what is in sequence. */
-static uint64_t hash_of_number(const table_t *self, uint64_t number)
-{
-    uint64_t seed[2];
-    memcpy(seed, self->seed.bytes, sizeof seed);
-    seed[0] ^= 0xA0761D6478BD642Fu;
-    seed[1] ^= 0xE7037ED1A0B428DBu;
-    return fold(fold(number ^ seed[0], seed[1]) ^ seed[0], 0x8EBC6AF09C88C6E3u);
-}
-
 static uint64_t hash_of(const table_t *self, const void *key, size_t key_size)
 {
-    if (key_size == sizeof(uint64_t)) {
-        uint64_t number;
-        memcpy(&number, key, sizeof number);
-        return hash_of_number(self, number);
-    }
     uint8_t digest[crypto_shorthash_BYTES];
     crypto_shorthash(digest, key, key_size, self->seed.bytes);
     uint64_t hash;
@@ -98,10 +74,8 @@ static entry_t *find(const table_t *self, uint64_t hash, const void *key, size_t
     size_t mask = self->capacity - 1, i = hash & mask;
     for (;; i = (i + 1) & mask) {
         entry_t *e = &self->entries[i];
-        if (!e->value) return e;
-        if (e->hash != hash || e->key_size != key_size) continue;
-        if (key_size == sizeof(uint64_t) ? memcmp(e->key.small, key, sizeof(uint64_t)) == 0
-                                         : memcmp(key_of(e), key, key_size) == 0)
+        if (!e->value ||
+            (e->hash == hash && e->key_size == key_size && memcmp(key_of(e), key, key_size) == 0))
             return e;
     }
 }

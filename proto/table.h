@@ -1,7 +1,6 @@
-/* Hash table from bytes to a pointer. Keys are hashed under a secret of the
-   table's owner, so that no peer can choose ones that collide: names with SipHash,
-   numbers (keys of 8 bytes) with a keyed multiplication. The core takes the secret
-   from outside to stay deterministic.
+/* Hash table from bytes to a pointer. Keys are hashed with SipHash under a key
+   of the table's owner, so that no peer can choose names that collide; the core
+   takes it from outside to stay deterministic.
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KEY_SLOTS = 'n', KEY_RUNS = 'r', MAX_RUNS = 99 };
+enum { KEY_SLOTS = 'n', KEY_RUNS = 'r', KEY_ONLY = 256, MAX_RUNS = 99 };
 enum { SINGLES = 50000, ITEMS = 1000000, CALLS = 2000, BULK_MIB = 64, NAPS = 400 };
 
 static const char source[] = "import time\n"
@@ -26,10 +26,11 @@ static const char source[] = "import time\n"
 
 typedef struct {
     connect_options_t connect;
-    const char *slots;
+    const char *slots, *only;
     unsigned runs;
     local_t local; /* broker is 0 when the fleet is not ours */
     peach_t *fleet;
+    unsigned fleet_slots;
     peach_value_t *report;
 } bench_t;
 
@@ -182,13 +183,13 @@ static peach_value_t *make_naps(double *seconds)
     return naps;
 }
 
-static bool measure_balance(bench_t *b, unsigned slots)
+static bool measure_balance(bench_t *b)
 {
     double ratio[MAX_RUNS], seconds;
     for (unsigned i = 0; i < b->runs; i++) {
         double took = map_seconds(b, "peach_bench.nap", make_naps(&seconds), 0);
         if (took < 0) return false;
-        ratio[i] = seconds / slots / took;
+        ratio[i] = seconds / b->fleet_slots / took;
     }
     report(b, "balance", "400 uneven naps: ideal time / measured", "", ratio, b->runs);
     return true;
@@ -225,6 +226,7 @@ static double process_mib(pid_t pid)
 static bool measure_costs(bench_t *b)
 {
     enum { TASKS = 200000 };
+    if (!b->local.broker) return true; /* others use it, too */
     double broker = process_cpu_s(b->local.broker), worker = process_cpu_s(b->local.worker);
     double here = process_cpu_s(getpid());
     if (map_seconds(b, "peach_bench.same", peach_value_range(1, TASKS), 1) < 0) return false;
@@ -261,7 +263,7 @@ static unsigned slots_of(peach_t *fleet)
 
 static int run(bench_t *b)
 {
-    unsigned slots = slots_of(b->fleet);
+    unsigned slots = b->fleet_slots = slots_of(b->fleet);
     if (slots == 0) {
         complain("the fleet has no workers: start one with peach worker, or peach init -n 4");
         return EXIT_FAILED;
@@ -269,8 +271,17 @@ static int run(bench_t *b)
     if (!b->connect.json)
         printf("%u slots%s; the median of %u runs (from the smallest to the largest)\n", slots,
                b->local.broker ? " on this host" : "", b->runs);
-    bool done = measure_maps(b) && measure_latency(b) && measure_bulk(b) &&
-                measure_balance(b, slots) && (!b->local.broker || measure_costs(b));
+    static const struct {
+        const char *name;
+        bool (*measure)(bench_t *b);
+    } parts[] = {{"maps", measure_maps},
+                 {"latency", measure_latency},
+                 {"bulk", measure_bulk},
+                 {"balance", measure_balance},
+                 {"costs", measure_costs}};
+    bool done = true;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && done; i++)
+        if (!b->only || strcmp(b->only, parts[i].name) == 0) done = parts[i].measure(b);
     put_number(b->report, "slots", slots);
     char *json = b->connect.json && done ? peach_value_to_json(b->report) : NULL;
     if (json) puts(json);
@@ -322,6 +333,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         b->slots = arg;
         break;
     case KEY_RUNS: b->runs = (unsigned)option_number(state, arg, 1, MAX_RUNS, "--runs"); break;
+    case KEY_ONLY:
+        if (!strstr(" maps latency bulk balance costs ", arg))
+            argp_error(state, "--only: '%s' is none of maps, latency, bulk, balance, costs", arg);
+        b->only = arg;
+        break;
     case ARGP_KEY_ARG: argp_error(state, "'%s': no arguments, options only", arg); break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -333,6 +349,7 @@ int command_bench(int argc, char **argv)
     static const struct argp_option entries[] = {
         {"slots", KEY_SLOTS, "N", 0, "Executors to start for it (default 4)", 10},
         {"runs", KEY_RUNS, "N", 0, "Runs of each measurement (default 5)", 10},
+        {"only", KEY_ONLY, "PART", 0, "Only maps, latency, bulk, balance or costs", 10},
         {0}};
     static const struct argp_child children[] = {{&connect_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
@@ -350,8 +367,7 @@ int command_bench(int argc, char **argv)
     bench_t b = {.connect = {.timeout_ms = -1}, .slots = "4", .runs = 5};
     parse_options(&argp, argc, argv, &b);
     watch_interrupts();
-    if (!(b.report = peach_value_map()) || !write_preload(folder, path))
-        return EXIT_FAILED;
+    if (!(b.report = peach_value_map()) || !write_preload(folder, path)) return EXIT_FAILED;
     int code = start(&b, path);
     if (code == EXIT_DONE) code = run(&b);
     peach_close(&b.fleet);

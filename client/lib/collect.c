@@ -10,7 +10,7 @@
 
 /* What came so far: numbers of one kind, or, once another kind was among them, a list. */
 typedef struct {
-    peach_kind_t kind; /* PEACH_INT or PEACH_DOUBLE; PEACH_NULL while there is nothing */
+    peach_kind_t kind; /* PEACH_INT or PEACH_DOUBLE; 0 while there is nothing */
     int64_t *numbers;  /* their bits */
     size_t count, capacity;
     peach_value_t *list;
@@ -57,7 +57,7 @@ static int take(peach_job_t *job, task_t *task, collection_t *c)
     peach_kind_t kind;
     size_t count;
     const void *numbers = c->list ? NULL : task_numbers(task, &kind, &count);
-    if (numbers && (c->kind == PEACH_NULL || c->kind == kind)) {
+    if (numbers && (c->kind == 0 || c->kind == kind)) {
         int rc = add_numbers(c, numbers, count);
         c->kind = kind;
         if (rc == 0) job_end_piece(job, task);
@@ -85,7 +85,7 @@ int peach_job_collect(peach_job_t *job, peach_value_t **values_p, int timeout_ms
     if (rc == PEACH_END) {
         uint64_t count = c.count;
         rc = 0;
-        if (!c.list && c.kind == PEACH_NULL)
+        if (!c.list && c.kind == 0)
             *values_p = peach_value_list();
         else
             *values_p = c.list ? c.list

@@ -95,7 +95,7 @@ static int submit(peach_job_t *job, payload_t *payload, uint32_t items)
     task_t *task = payload ? task_new(job, ++self->last_number, job->cut, items, &payload,
                                       job->options.unordered)
                            : NULL;
-    if (!task || table_put(self->tasks, &task->number, sizeof task->number, task) != 0) {
+    if (!task || idmap_put(self->tasks, task->number, task) != 0) {
         payload_unref(&payload);
         task_destroy(&task);
         return PEACH_E_MEMORY;

@@ -140,7 +140,7 @@ void job_forget_task(peach_job_t *job, task_t *task)
     peach_t *self = job->session;
     if (task->unsent) self->unsent--;
     task->unsent = false;
-    table_remove(self->tasks, &task->number, sizeof task->number);
+    idmap_remove(self->tasks, task->number);
     self->flying_tasks--;
     self->flying_bytes -= task->payload_bytes;
     job->flying--;
@@ -201,7 +201,7 @@ static void take_in(task_t *task, size_t before, uint64_t elapsed_us)
 
 static void take_result(peach_t *self, wire_message_t *message, const Peach__Result *result)
 {
-    task_t *task = table_get(self->tasks, &result->id, sizeof result->id);
+    task_t *task = idmap_get(self->tasks, result->id);
     if (!task) return; /* of a job that was destroyed, or delivered before */
     peach_job_t *job = task->job;
     size_t before = task->bytes;
@@ -217,7 +217,7 @@ static void take_result(peach_t *self, wire_message_t *message, const Peach__Res
 
 static void take_single(peach_t *self, const wire_single_t *result)
 {
-    task_t *task = table_get(self->tasks, &result->id, sizeof result->id);
+    task_t *task = idmap_get(self->tasks, result->id);
     if (!task) return;
     size_t before = task->bytes;
     task->job->done += task_take_single(task, result->payload, result->size);

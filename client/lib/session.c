@@ -468,7 +468,7 @@ peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *err
     int rc = endpoints_parse(&self->endpoints, endpoints, text, sizeof text);
     if (rc) {
         session_fail(self, rc, "%s", text);
-    } else if (!(self->context = zmq_ctx_new()) || !(self->tasks = table_new(&seed)) ||
+    } else if (!(self->context = zmq_ctx_new()) || !(self->tasks = idmap_new(&seed)) ||
                !(self->pool = block_pool_new())) {
         rc = session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
     } else {
@@ -494,7 +494,7 @@ void peach_close(peach_t **self_p)
     wire_batch_free(&self->batch);
     wire_message_destroy(&self->request.answer);
     free(self->cancels);
-    table_destroy(&self->tasks);
+    idmap_destroy(&self->tasks);
     block_pool_destroy(&self->pool);
     close_socket(self);
     if (self->context) zmq_ctx_term(self->context);

@@ -9,9 +9,9 @@
 
 #include "awake.h"
 #include "endpoint.h"
+#include "idmap.h"
 #include "list.h"
 #include "ranges.h"
-#include "table.h"
 #include "batch.h"
 #include <peach/peach.h>
 
@@ -53,7 +53,7 @@ struct peach {
     bool busy;   /* inside a callback */
     list_t jobs;
     uint64_t last_job, last_number, last_request;
-    table_t *tasks; /* number -> task_t, of all jobs */
+    idmap_t *tasks; /* number -> task_t, of all jobs */
     uint64_t flying_tasks, flying_bytes;
     uint64_t unsent;       /* flying tasks that are in no batch */
     block_pool_t *pool;    /* for large payloads */

@@ -94,15 +94,15 @@ int main(int argc, char **argv)
     size_t workers = argc > 3 ? strtoul(argv[1], NULL, 10) : 0;
     size_t queued = argc > 3 ? strtoul(argv[2], NULL, 10) : 0;
     size_t tasks = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
-    const sched_config_t config = {.window_tasks = UINT32_MAX, .window_bytes = UINT64_MAX / 4,
-                                   .first_lease = 1};
+    const sched_config_t config = {
+        .window_tasks = UINT32_MAX, .window_bytes = UINT64_MAX / 4, .first_lease = 1};
     sched_t *s = sched_new(&config, &ops, NULL);
     held = calloc(workers + 1, sizeof *held);
     sched_worker_t **users = calloc(workers + 1, sizeof *users);
     if (!s || !held || !users || workers == 0) return 2;
     sched_tick(s, 1);
-    const sched_worker_spec_t spec = {.slots = 1, .window = 1, .host = "h", .functions = functions,
-                                      .function_count = 1};
+    const sched_worker_spec_t spec = {
+        .slots = 1, .window = 1, .host = "h", .functions = functions, .function_count = 1};
     for (size_t i = 0; i < workers; i++)
         if (!(users[i] = sched_worker_add(s, &spec, &users[i]))) return 1;
     sched_client_t *client = sched_client_add(s, NULL);
@@ -123,7 +123,8 @@ int main(int argc, char **argv)
     }
     double ns = (clock_s() - begin) * 1e9 / (double)(tasks ? tasks : 1);
     printf("%zu workers %zu queued %.1f ns a task", workers, queued, ns);
-    if (queued > 1000) printf(" %.1f bytes a queued task", (double)(after - before) / (double)queued);
+    if (queued > 1000)
+        printf(" %.1f bytes a queued task", (double)(after - before) / (double)queued);
     putchar('\n');
     return 0;
 }

@@ -143,9 +143,12 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*measure)(bench_t *b);
-    } figures[] = {{"native", measure_native}, {"python", measure_python},
-                   {"map", measure_map},       {"trip", measure_trip},
-                   {"bulk", measure_bulk},     {"bulk_tcp", measure_bulk_tcp},
+    } figures[] = {{"native", measure_native},
+                   {"python", measure_python},
+                   {"map", measure_map},
+                   {"trip", measure_trip},
+                   {"bulk", measure_bulk},
+                   {"bulk_tcp", measure_bulk_tcp},
                    {"broker_cpu", measure_broker_cpu}};
     peach_error_t error;
     bench_t b = {.broker = argc > 2 ? (pid_t)strtol(argv[1], NULL, 10) : 0};

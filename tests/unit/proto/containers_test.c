@@ -5,6 +5,7 @@
 /* table.c, ranges.c and endpoint.c against plain models. */
 #include "endpoint.h"
 #include "ranges.h"
+#include "idmap.h"
 #include "table.h"
 #include "unit.h"
 
@@ -45,6 +46,36 @@ static void a_table_keeps_what_was_put_and_loses_what_was_removed(void **state)
     while (table_next(table, &cursor, NULL, NULL)) seen++;
     assert_int_equal(seen, count);
     table_destroy(&table);
+}
+
+static void an_idmap_keeps_what_was_put_and_loses_what_was_removed(void **state)
+{
+    (void)state;
+    enum { IDS = 500, STEPS = 50000 };
+    static int values[IDS];
+    bool there[IDS] = {false};
+    size_t count = 0, cursor = 0, seen = 0;
+    uint32_t dice = 1;
+    table_seed_t seed = {{0}};
+    idmap_t *map = idmap_new(&seed);
+    for (int step = 0; step < STEPS; step++) {
+        dice = dice * 1664525 + 1013904223;
+        uint64_t i = (dice >> 8) % IDS, id = i << 32; /* alike in what a weak hash looks at */
+        if (dice >> 31) {
+            assert_int_equal(idmap_put(map, id, &values[i]), 0);
+            count += !there[i];
+            there[i] = true;
+        } else {
+            assert_ptr_equal(idmap_remove(map, id), there[i] ? &values[i] : NULL);
+            count -= there[i];
+            there[i] = false;
+        }
+        assert_ptr_equal(idmap_get(map, id), there[i] ? &values[i] : NULL);
+        assert_int_equal(idmap_count(map), count);
+    }
+    while (idmap_next(map, &cursor)) seen++;
+    assert_int_equal(seen, count);
+    idmap_destroy(&map);
 }
 
 static void ranges_behave_as_a_set_of_items(void **state)
@@ -119,6 +150,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_table_keeps_what_was_put_and_loses_what_was_removed),
+        cmocka_unit_test(an_idmap_keeps_what_was_put_and_loses_what_was_removed),
         cmocka_unit_test(ranges_behave_as_a_set_of_items),
         cmocka_unit_test(endpoints_are_checked_with_a_sentence),
         cmocka_unit_test(only_loopback_is_allowed_without_a_word),
