@@ -61,12 +61,16 @@ typedef struct {
     uint32_t flushes, sent_flush; /* messages sent; the last one that had some */
 } executor_t;
 
-static uint64_t clock_ns(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
+
+/* The coarse one costs a few nanoseconds: it is read for every item. */
+static uint64_t clock_ns(void) { return read_clock(CLOCK_MONOTONIC); }
+static uint64_t coarse_ns(void) { return read_clock(CLOCK_MONOTONIC_COARSE); }
 
 static void die(const char *why)
 {
@@ -221,7 +225,11 @@ static void flush_batch(executor_t *x)
     x->flushed_ns = x->now_ns;
 }
 
-static uint64_t elapsed_us(const executor_t *x) { return (x->now_ns - x->begun_ns) / 1000 + 1; }
+static uint64_t elapsed_us(executor_t *x)
+{
+    x->now_ns = clock_ns();
+    return (x->now_ns - x->begun_ns) / 1000 + 1;
+}
 
 static void add_result(executor_t *x, Peach__Result *result)
 {
@@ -341,7 +349,8 @@ static void keep_as_values(pending_t *p)
     p->kind = PEACH_LIST;
 }
 
-static void keep_value(executor_t *x, uint32_t item, peach_value_t *value)
+/* Takes the value unless it is lent: then it is a number. */
+static void keep_value(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
 {
     pending_t *p = &x->pending;
     peach_kind_t kind = value->kind, group = kind;
@@ -360,10 +369,11 @@ static void keep_value(executor_t *x, uint32_t item, peach_value_t *value)
         keep_as_values(p);
     }
     if (p->kind == PEACH_LIST) {
-        p->values[p->count++] = value;
+        p->values[p->count++] = lent ? peach_value_copy(value) : value;
+        if (!p->values[p->count - 1]) die("out of memory");
     } else {
         p->numbers[p->count++] = value->integer; /* or real's bits */
-        peach_value_destroy(&value);
+        if (!lent) peach_value_destroy(&value);
     }
     /* Arrays and long texts go one by one: a segment of them would be copied once more. */
     if ((kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING) && !p->whole)
@@ -381,9 +391,10 @@ static uint64_t item_seed(uint64_t seed, uint64_t item)
     return z ^ (z >> 31);
 }
 
+/* The result is the caller's, or in scratch. */
 static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const function_t *function,
                                peach_value_t *item, uint64_t first_item, uint32_t index,
-                               uint32_t number, failure_t *failure)
+                               uint32_t number, peach_value_t *scratch, failure_t *failure)
 {
     const peach_value_t *one[1] = {item}, **args = one;
     size_t count = 1;
@@ -397,9 +408,15 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
         for (size_t i = 0; i < count; i++) args[i] = peach_value_at(item, i);
     }
     uint64_t in_job = first_item + index;
-    call_t call = {args, count, in_job, job->seeded, item_seed(job->seed, in_job), number, index};
+    call_t call = {.args = args,
+                   .arg_count = count,
+                   .item = in_job,
+                   .seeded = job->seeded,
+                   .seed = job->seeded ? item_seed(job->seed, in_job) : 0,
+                   .task = number,
+                   .index = index};
     peach_value_t *value =
-        function->runtime->call(function->runtime, function->handle, &call, failure);
+        function->runtime->call(function->runtime, function->handle, &call, scratch, failure);
     if (!value && failure->status == PEACH_E_RAISED && call_stopped(x->shared, &call)) {
         if (shared_stops_task(x->shared, number))
             failure->status = PEACH_E_CANCELLED;
@@ -430,22 +447,22 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
             failure_clear(&failure);
             return false;
         }
-        peach_value_t scratch, *item = &scratch;
-        if (!items_number(items, i, &scratch) && !(item = items_take(items, i)))
+        peach_value_t argument, result, *item = &argument;
+        if (!items_number(items, i, &argument) && !(item = items_take(items, i)))
             die("out of memory");
         peach_value_t *value =
-            run_item(x, job, function, item, task->first_item, i, number, &failure);
-        if (item != &scratch) peach_value_destroy(&item);
-        x->now_ns = clock_ns();
+            run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
+        if (item != &argument) peach_value_destroy(&item);
+        x->now_ns = coarse_ns();
         if (value) {
-            keep_value(x, i, value);
+            keep_value(x, i, value, value == &result);
         } else {
             close_segment(x);
             add_failure(x, number, i, 1, &failure);
             failure_clear(&failure);
         }
         /* Who may run once only is reported before the next one begins. */
-        if ((job->retries == 0 && !x->pending.whole) || x->now_ns - x->flushed_ns > FLUSH_NS) {
+        if ((job->retries == 0 && !x->pending.whole) || x->now_ns > x->flushed_ns + FLUSH_NS) {
             close_segment(x);
             flush_batch(x);
         }
@@ -500,7 +517,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     atomic_store_explicit(&x->shared->item, task->n_todo ? task->todo[0]->first : 0,
                           memory_order_relaxed);
     if (!shared_begin(x->shared, number)) return;
-    if (x->begun_ns - x->flushed_ns > FLUSH_NS) flush_batch(x);
+    if (x->begun_ns > x->flushed_ns + FLUSH_NS) flush_batch(x);
     failure_t failure = {0};
     x->pending.number = number;
     x->pending.whole = task->items == 1;

@@ -118,8 +118,9 @@ static int native_load(runtime_t *base, const Peach__PreloadItem *item, define_f
 }
 
 static peach_value_t *native_call(runtime_t *base, void *handle, const call_t *call,
-                                  failure_t *failure)
+                                  peach_value_t *scratch, failure_t *failure)
 {
+    (void)scratch;
     native_t *self = (native_t *)base;
     peach_function_t function;
     memcpy(&function, &handle, sizeof function);

@@ -453,7 +453,8 @@ static void watch_time(worker_t *w, seat_t *seat, order_t *order)
         order->expiring = false; /* it stopped */
         order->kill_ms = 0;
     }
-    if (order->expiring || now_ms < began_ms || now_ms - began_ms <= limit_ms) return;
+    if (order->expiring || now_ms < began_ms || now_ms - began_ms <= limit_ms + SHARED_COARSE_MS)
+        return;
     order->expiring = true;
     order->expired_item = item;
     order->kill_ms = w->now_ms + w->options.grace_ms;

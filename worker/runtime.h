@@ -45,8 +45,10 @@ struct runtime {
     /* Loads a preload and defines its functions. 0 or a negative status. */
     int (*load)(runtime_t *self, const Peach__PreloadItem *item, define_fn define, void *executor,
                 failure_t *failure);
-    /* Runs a function. The result is the caller's; NULL with failure set. */
-    peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call, failure_t *failure);
+    /* Runs a function. The result is the caller's; a number may be put into scratch, which
+       is the result then. NULL with failure set. */
+    peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call,
+                           peach_value_t *scratch, failure_t *failure);
     void (*destroy)(runtime_t **self_p);
 };
 

@@ -17,7 +17,8 @@ typedef struct {
        n + 1). Low half: tasks below it that were not claimed were taken back. */
     _Atomic uint64_t claim;
     _Atomic uint32_t item;     /* of the claimed task, that is being run or was last */
-    _Atomic uint64_t began_ms; /* when it began, by the monotonic clock; set before item */
+    _Atomic uint64_t began_ms; /* when it began, by the coarse monotonic clock; set before
+                                  item */
     /* What is to be interrupted. High half: number + 1 of the task. Low half: the item of
        it, or SHARED_WHOLE. */
     _Atomic uint64_t stop;
@@ -28,6 +29,8 @@ typedef struct {
 } shared_t;
 
 #define SHARED_WHOLE UINT32_MAX
+
+enum { SHARED_COARSE_MS = 10 }; /* that the coarse clock may be behind */
 
 /* Whether this item of the task is to be interrupted; or all of the task. */
 static inline bool shared_stops_task(const shared_t *s, uint32_t number)

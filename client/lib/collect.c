@@ -4,6 +4,7 @@
 
 /* All results of a job as one value. */
 #include "job.h"
+#include "value_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +13,15 @@
 typedef struct {
     peach_kind_t kind; /* PEACH_INT or PEACH_DOUBLE; 0 while there is nothing */
     int64_t *numbers;  /* their bits */
-    size_t count, capacity;
+    size_t count, capacity, expected;
     peach_value_t *list;
 } collection_t;
 
 static int add_numbers(collection_t *c, const void *numbers, size_t count)
 {
     if (c->capacity - c->count < count) {
-        size_t capacity = c->count + count > 2 * c->capacity ? c->count + count : 2 * c->capacity;
+        /* All at once if it is known: memory that moves costs more than what is put there. */
+        size_t capacity = c->capacity == 0 && c->expected >= count ? c->expected : c->count + count > 2 * c->capacity ? c->count + count : 2 * c->capacity;
         int64_t *grown = realloc(c->numbers, capacity * sizeof *grown);
         if (!grown) return PEACH_E_MEMORY;
         c->numbers = grown;
@@ -73,7 +75,7 @@ static int take(peach_job_t *job, task_t *task, collection_t *c)
 
 int peach_job_collect(peach_job_t *job, peach_value_t **values_p, int timeout_ms)
 {
-    collection_t c = {0};
+    collection_t c = {.expected = job->next ? 0 : (size_t)(job->total - job->read)};
     uint64_t deadline = session_deadline(timeout_ms);
     int rc = 0;
     *values_p = NULL;
@@ -88,10 +90,13 @@ int peach_job_collect(peach_job_t *job, peach_value_t **values_p, int timeout_ms
         if (!c.list && c.kind == 0)
             *values_p = peach_value_list();
         else
-            *values_p = c.list ? c.list
-                               : peach_value_array(c.kind == PEACH_INT ? PEACH_DTYPE_INT64
-                                                                       : PEACH_DTYPE_FLOAT64,
-                                                   1, &count, c.numbers);
+            *values_p =
+                c.list ? c.list
+                       : peach_array_lent(c.kind == PEACH_INT ? PEACH_DTYPE_INT64
+                                                              : PEACH_DTYPE_FLOAT64,
+                                          1, &count, c.numbers, c.count * sizeof *c.numbers, free,
+                                          c.numbers);
+        if (*values_p && !c.list) c.numbers = NULL; /* the array has it */
         c.list = NULL;
         if (!*values_p) rc = PEACH_E_MEMORY;
     }

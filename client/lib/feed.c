@@ -144,7 +144,7 @@ static uint64_t target(const peach_job_t *job)
     uint64_t slots = job->session->slots ? job->session->slots : 1;
     /* Not more than the buffer will hold of their results. */
     if (job->buffered + job->flying * job->result_bytes >= job->options.buffer_bytes) return slots;
-    if (job->options.chunk && job->largest > 0) return job->session->window_tasks;
+    if (job->options.chunk) return job->session->window_tasks;
     return 2 + 3 * slots;
 }
 

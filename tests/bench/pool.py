@@ -14,6 +14,7 @@ def same(x):
 
 def seconds(function, runs):
     took = []
+    function()  # warm
     for _ in range(runs):
         begin = time.perf_counter()
         function()

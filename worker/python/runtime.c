@@ -80,12 +80,17 @@ static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_f
     return 0;
 }
 
+enum { FEW = 8 }; /* arguments that need no memory */
+
 static PyObject *run(python_t *self, PyObject *function, const call_t *call)
 {
-    PyObject *few[8], **args = few, *result = NULL;
+    PyObject *few[1 + FEW], **args = few + 1, *result = NULL; /* Python may use what is before */
     size_t made = 0;
-    if (call->arg_count > 8 && !(args = calloc(call->arg_count, sizeof *args)))
-        return PyErr_NoMemory();
+    if (call->arg_count > FEW) {
+        PyObject **many = calloc(1 + call->arg_count, sizeof *many);
+        if (!many) return PyErr_NoMemory();
+        args = many + 1;
+    }
     if (call->seeded) {
         PyObject *seeded = PyObject_CallFunction(self->seed, "K", (unsigned long long)call->seed);
         if (!seeded) goto done;
@@ -93,19 +98,21 @@ static PyObject *run(python_t *self, PyObject *function, const call_t *call)
     }
     for (; made < call->arg_count; made++)
         if (!(args[made] = python_from_value(call->args[made]))) goto done;
-    result = PyObject_Vectorcall(function, args, call->arg_count, NULL);
+    result = PyObject_Vectorcall(function, args,
+                                 call->arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 done:
     while (made > 0) Py_DECREF(args[--made]);
-    if (args != few) free(args);
+    if (args != few + 1) free(args - 1);
     return result;
 }
 
 static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *call,
-                                  failure_t *failure)
+                                  peach_value_t *scratch, failure_t *failure)
 {
     python_t *self = (python_t *)base;
     PyObject *object = run(self, handle, call);
-    peach_value_t *value = object ? python_to_value(object) : NULL;
+    peach_value_t *value = NULL;
+    if (object) value = python_to_number(object, scratch) ? scratch : python_to_value(object);
     Py_XDECREF(object);
     if (!value) take_error(self, failure, PEACH_E_RAISED);
     if (call_stopped(page, call)) {

@@ -305,6 +305,20 @@ static peach_value_t *to_value(PyObject *object, int depth)
     return no_form(object);
 }
 
+bool python_to_number(PyObject *object, peach_value_t *number)
+{
+    int overflow;
+    if (PyLong_CheckExact(object)) {
+        number->kind = PEACH_INT;
+        number->integer = PyLong_AsLongLongAndOverflow(object, &overflow);
+        return !overflow;
+    }
+    if (!PyFloat_CheckExact(object)) return false;
+    number->kind = PEACH_DOUBLE;
+    number->real = PyFloat_AS_DOUBLE(object);
+    return true;
+}
+
 peach_value_t *python_to_value(PyObject *object)
 {
     peach_value_t *value = to_value(object, 0);

@@ -25,4 +25,7 @@ PyObject *python_from_value(const peach_value_t *value);
    says what has no Value form. */
 peach_value_t *python_to_value(PyObject *object);
 
+/* Whether it is an int that fits or a float, itself and no subclass; then *number is it. */
+bool python_to_number(PyObject *object, peach_value_t *number);
+
 #endif
