@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { HEAD_BYTES = 4096 };
@@ -49,7 +50,6 @@ struct block_pool {
     pthread_mutex_t lock;
     list_t idle;       /* oldest first */
     size_t bytes, out; /* of the idle ones; blocks in use */
-    uint64_t now_ms;
     bool closed;
 };
 
@@ -250,10 +250,18 @@ void block_pool_destroy(block_pool_t **self_p)
     if (last) pool_free(self);
 }
 
-void block_pool_trim(block_pool_t *self, uint64_t now_ms)
+static uint64_t clock_ms(void)
 {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void block_pool_trim(block_pool_t *self)
+{
+    if (list_empty(&self->idle)) return;
+    uint64_t now_ms = clock_ms();
     pthread_mutex_lock(&self->lock);
-    self->now_ms = now_ms;
     for (node_t *n; (n = list_first(&self->idle)) != NULL;) {
         block_t *block = LIST_ITEM(n, block_t, node);
         if (now_ms - block->idle_since_ms < idle_ms) break;
@@ -308,7 +316,7 @@ void block_unref(block_t *self)
     if (pool->closed) {
         block_free(self);
     } else {
-        self->idle_since_ms = pool->now_ms;
+        self->idle_since_ms = clock_ms();
         pool->bytes += self->capacity;
         list_append(&pool->idle, &self->node);
         while (pool->bytes > pool_bytes)

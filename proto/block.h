@@ -39,8 +39,8 @@ block_pool_t *block_pool_new(void);
 /* Gives back what is not in use; blocks that are go when they are not any more. */
 void block_pool_destroy(block_pool_t **self_p);
 
-/* Gives back what was not used for a while. Milliseconds of any monotonic clock. */
-void block_pool_trim(block_pool_t *self, uint64_t now_ms);
+/* Gives back what was not used for two seconds. */
+void block_pool_trim(block_pool_t *self);
 bool block_pool_empty(const block_pool_t *self);
 
 /* A block of the caller's to fill. NULL when the system has no memory for it. */

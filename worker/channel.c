@@ -220,11 +220,11 @@ int channel_get(channel_t *self, wire_message_t **message_p)
     }
 }
 
-bool channel_ready(channel_t *self)
+bool channel_ready(channel_t *self, int timeout_ms)
 {
     int status = 0;
     size_t size = message_size(&self->in, &status);
     if (status || (size > 0 && self->in.end - self->in.begin >= size)) return true;
     struct pollfd item = {self->fd, POLLIN, 0};
-    return poll(&item, 1, 0) > 0;
+    return poll(&item, 1, timeout_ms) > 0;
 }

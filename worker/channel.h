@@ -31,7 +31,7 @@ bool channel_pending(const channel_t *self);
    when the stream is broken. */
 int channel_get(channel_t *self, wire_message_t **message_p);
 
-/* Whether a message can be got without waiting. */
-bool channel_ready(channel_t *self);
+/* Whether a message can be got without waiting, now or within timeout_ms. */
+bool channel_ready(channel_t *self, int timeout_ms);
 
 #endif

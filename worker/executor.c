@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHANNEL_FD = 3, SHARED_FD = 4, FLUSH_NS = 10000000, MAX_PENDING = 65536 };
+enum { CHANNEL_FD = 3, SHARED_FD = 4, FLUSH_NS = 10000000, MAX_PENDING = 65536, TRIM_MS = 1000 };
 
 typedef struct {
     char *name;
@@ -588,7 +588,12 @@ static void serve(executor_t *x)
 {
     for (;;) {
         /* Results are sent when there is nothing else to do, or often enough. */
-        if (x->batch.elements > 0 && !channel_ready(x->channel)) flush_batch(x);
+        if (x->batch.elements > 0 && !channel_ready(x->channel, 0)) flush_batch(x);
+        while ((x->sent_count > 0 || !block_pool_empty(x->pool)) &&
+               !channel_ready(x->channel, TRIM_MS)) {
+            release_sent(x);
+            block_pool_trim(x->pool);
+        }
         wire_message_t *message;
         int rc = channel_get(x->channel, &message);
         if (rc) exit(rc == PEACH_E_LOST ? 0 : 1);

@@ -21,7 +21,9 @@ static int add_numbers(collection_t *c, const void *numbers, size_t count)
 {
     if (c->capacity - c->count < count) {
         /* All at once if it is known: memory that moves costs more than what is put there. */
-        size_t capacity = c->capacity == 0 && c->expected >= count ? c->expected : c->count + count > 2 * c->capacity ? c->count + count : 2 * c->capacity;
+        size_t capacity = c->capacity == 0 && c->expected >= count ? c->expected
+                          : c->count + count > 2 * c->capacity     ? c->count + count
+                                                                   : 2 * c->capacity;
         int64_t *grown = realloc(c->numbers, capacity * sizeof *grown);
         if (!grown) return PEACH_E_MEMORY;
         c->numbers = grown;
@@ -49,8 +51,8 @@ static int fail(peach_job_t *job, const peach_result_t *result)
 {
     const peach_failure_t *f = result->failure;
     return session_fail(job->session, f->status, "item %llu: %s%s%s%s%s",
-                        (unsigned long long)result->item, f->type, *f->type ? ": " : "",
-                        f->message, *f->traceback ? "\n" : "", f->traceback);
+                        (unsigned long long)result->item, f->type, *f->type ? ": " : "", f->message,
+                        *f->traceback ? "\n" : "", f->traceback);
 }
 
 /* Takes what can be read of the task. */
@@ -68,7 +70,8 @@ static int take(peach_job_t *job, task_t *task, collection_t *c)
     if (!c->list && make_list(c) != 0) return PEACH_E_MEMORY;
     peach_result_t result;
     int rc = job_read(job, task, &result);
-    if (rc == 0) rc = result.failure ? fail(job, &result) : peach_value_append(c->list, &result.value);
+    if (rc == 0)
+        rc = result.failure ? fail(job, &result) : peach_value_append(c->list, &result.value);
     peach_result_clear(&result);
     return rc;
 }
@@ -90,12 +93,11 @@ int peach_job_collect(peach_job_t *job, peach_value_t **values_p, int timeout_ms
         if (!c.list && c.kind == 0)
             *values_p = peach_value_list();
         else
-            *values_p =
-                c.list ? c.list
-                       : peach_array_lent(c.kind == PEACH_INT ? PEACH_DTYPE_INT64
-                                                              : PEACH_DTYPE_FLOAT64,
-                                          1, &count, c.numbers, c.count * sizeof *c.numbers, free,
-                                          c.numbers);
+            *values_p = c.list
+                            ? c.list
+                            : peach_array_lent(
+                                  c.kind == PEACH_INT ? PEACH_DTYPE_INT64 : PEACH_DTYPE_FLOAT64, 1,
+                                  &count, c.numbers, c.count * sizeof *c.numbers, free, c.numbers);
         if (*values_p && !c.list) c.numbers = NULL; /* the array has it */
         c.list = NULL;
         if (!*values_p) rc = PEACH_E_MEMORY;

@@ -379,7 +379,7 @@ int session_turn(peach_t *self, int timeout_ms)
     if (self->refused) return self->refused;
     keep_time(self);
     jobs_keep_time(self);
-    block_pool_trim(self->pool, self->now_ms);
+    block_pool_trim(self->pool);
     jobs_feed(self);
     session_flush(self);
     send_cancels(self);

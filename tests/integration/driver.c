@@ -4,7 +4,8 @@
 
 /* What the tests measure from inside a client: driver latency FUNC CALLS prints the
    median and the 90th percentile of sequential calls in microseconds; driver map FUNC
-   ITEMS the milliseconds that a map takes; driver threads FUNC THREADS ITEMS whether
+   ITEMS the milliseconds that a map takes; driver bulk FUNC ITEMS KIB the same for arrays,
+   which come back as they went; driver threads FUNC THREADS ITEMS whether
    that many maps at once, a handle each, are right. The broker is $PEACH_BROKER. */
 #include <peach/peach.h>
 
@@ -115,6 +116,42 @@ static int threads(size_t count)
     return !all;
 }
 
+/* Arrays of that many KiB there and back, each another one; what comes back is compared. */
+static int bulk(size_t items, size_t kib)
+{
+    peach_t *p = connect_fleet();
+    peach_value_t *list = peach_value_list();
+    const uint64_t count = kib * 128;
+    for (size_t i = 0; i < items; i++) {
+        peach_value_t *array = peach_value_array(PEACH_DTYPE_INT64, 1, &count, NULL);
+        int64_t *data = peach_value_array_data(array, NULL);
+        for (uint64_t k = 0; k < count; k++) data[k] = (int64_t)(i << 32 | k);
+        peach_value_append(list, &array);
+    }
+    double begin = clock_us();
+    peach_job_options_t options = peach_job_defaults;
+    options.chunk = 1;
+    peach_job_t *job = peach_map(p, function, &list, &options);
+    peach_result_t result;
+    size_t right = 0, size;
+    int rc;
+    while (job && (rc = peach_job_next(job, &result, 60000)) == 0) {
+        const int64_t *data = result.value ? peach_value_array_bytes(result.value, &size) : NULL;
+        bool same = data && size == count * 8;
+        for (uint64_t k = 0; k < count && same; k++)
+            same = data[k] == (int64_t)(result.item << 32 | k);
+        if (!same)
+            fprintf(stderr, "item %llu: %s\n", (unsigned long long)result.item,
+                    result.failure ? result.failure->message : "another value");
+        right += same;
+        peach_result_clear(&result);
+    }
+    peach_job_destroy(&job);
+    printf("%.1f\n", (clock_us() - begin) / 1000);
+    peach_close(&p);
+    return right != items;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4) return 2;
@@ -123,5 +160,6 @@ int main(int argc, char **argv)
     item_count = atoll(argv[argc - 1]);
     if (strcmp(argv[1], "latency") == 0) return latency(count);
     if (strcmp(argv[1], "map") == 0) return map();
+    if (strcmp(argv[1], "bulk") == 0) return bulk(count, (size_t)item_count);
     return strcmp(argv[1], "threads") == 0 ? threads(count) : 2;
 }

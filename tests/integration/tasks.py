@@ -12,6 +12,11 @@ def add(x, y):
     return x + y
 
 
+def late(x):
+    time.sleep(0.05)
+    return x
+
+
 def pid(_):
     time.sleep(0.01)
     return os.getpid()

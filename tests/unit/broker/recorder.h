@@ -97,8 +97,8 @@ static void on_give_back(void *shell, void *worker, uint64_t lease)
     ((shell_t *)shell)->given_back++;
 }
 
-static const sched_ops_t ops = {on_assign,  on_cancel,  on_give_back,  on_fail,
-                                on_drained, on_slice,   on_release,    on_release_job};
+static const sched_ops_t ops = {on_assign,  on_cancel, on_give_back, on_fail,
+                                on_drained, on_slice,  on_release,   on_release_job};
 
 static inline shell_t *shell_new(const sched_config_t *config)
 {
