@@ -360,57 +360,56 @@ static void threads_with_a_handle_each_do_not_meet(void **state)
     }
 }
 
+static int collect(peach_t *p, const char *function, peach_value_t **items, peach_value_t **values)
+{
+    peach_job_t *job = peach_map(p, function, items, NULL);
+    assert_non_null(job);
+    int rc = peach_job_collect(job, values, 30000);
+    peach_job_destroy(&job);
+    return rc;
+}
+
+static void results_are_collected_into_one_value(void **state)
+{
+    peach_t *p = *state;
+    static const char mixed[] = "[1,2,2.5,\"x\",[3],4]";
+    peach_value_t *items = peach_value_range(0, 19999), *values;
+    assert_int_equal(collect(p, "fnc", &items, &values), 0);
+    assert_int_equal(peach_value_kind(values), PEACH_ARRAY);
+    assert_int_equal(peach_value_array_dtype(values), PEACH_DTYPE_INT64);
+    assert_int_equal(peach_value_length(values), 20000);
+    const int64_t *numbers = peach_value_array_bytes(values, NULL);
+    for (int64_t i = 0; i < 20000; i++) assert_int_equal(numbers[i], i);
+    peach_value_destroy(&values);
+    /* no results at all, and results of several kinds, are a list */
+    items = peach_value_list();
+    assert_int_equal(collect(p, "fnc", &items, &values), 0);
+    assert_int_equal(peach_value_kind(values), PEACH_LIST);
+    assert_int_equal(peach_value_length(values), 0);
+    peach_value_destroy(&values);
+    assert_int_equal(peach_value_from_json(mixed, strlen(mixed), &items, NULL, 0), 0);
+    assert_int_equal(collect(p, "fnc", &items, &values), 0);
+    char *json = peach_value_to_json(values);
+    assert_string_equal(json, mixed);
+    free(json);
+    peach_value_destroy(&values);
+    /* one that failed is told by its number */
+    items = peach_value_range(0, 9);
+    assert_int_equal(collect(p, "raises", &items, &values), PEACH_E_RAISED);
+    assert_null(values);
+    assert_non_null(strstr(peach_error(p), "item 3: ValueError: no threes"));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4) return 2;
     tasks_py = argv[1];
     slow_py = argv[2];
     broken_py = argv[3];
-    static int collect(peach_t * p, const char *function, peach_value_t **items,
-                       peach_value_t **values)
-    {
-        peach_job_t *job = peach_map(p, function, items, NULL);
-        assert_non_null(job);
-        int rc = peach_job_collect(job, values, 30000);
-        peach_job_destroy(&job);
-        return rc;
-    }
-
-    static void results_are_collected_into_one_value(void **state)
-    {
-        peach_t *p = *state;
-        peach_value_t *items = peach_value_range(0, 19999), *values;
-        assert_int_equal(collect(p, "fnc", &items, &values), 0);
-        assert_int_equal(peach_value_kind(values), PEACH_ARRAY);
-        assert_int_equal(peach_value_array_dtype(values), PEACH_DTYPE_INT64);
-        assert_int_equal(peach_value_length(values), 20000);
-        const int64_t *numbers = peach_value_array_bytes(values, NULL);
-        for (int64_t i = 0; i < 20000; i++) assert_int_equal(numbers[i], i);
-        peach_value_destroy(&values);
-        /* no results at all, and results of several kinds, are a list */
-        items = peach_value_list();
-        assert_int_equal(collect(p, "fnc", &items, &values), 0);
-        assert_int_equal(peach_value_kind(values), PEACH_LIST);
-        assert_int_equal(peach_value_length(values), 0);
-        peach_value_destroy(&values);
-        assert_int_equal(peach_value_from_json("[1,2,2.5,\"x\",[3],4]", &items), 0);
-        assert_int_equal(collect(p, "fnc", &items, &values), 0);
-        char *json = peach_value_to_json(values);
-        assert_string_equal(json, "[1,2,2.5,\"x\",[3],4]");
-        free(json);
-        peach_value_destroy(&values);
-        /* one that failed is told by its number */
-        items = peach_value_range(0, 9);
-        assert_int_equal(collect(p, "raises", &items, &values), PEACH_E_RAISED);
-        assert_null(values);
-        assert_non_null(strstr(peach_error(p), "item 3: ValueError: no threes"));
-    }
-
 #define WITH_FLEET(test) cmocka_unit_test_setup_teardown(test, connect_fleet, close_fleet)
     const struct CMUnitTest tests[] = {
         WITH_FLEET(init_then_map_in_the_same_breath),
         WITH_FLEET(results_are_collected_into_one_value),
-
         WITH_FLEET(a_preload_that_raises_comes_back_with_its_traceback),
         WITH_FLEET(a_call_returns_its_value_or_its_error),
         WITH_FLEET(a_failure_tells_everything),
