@@ -134,6 +134,8 @@ static void on_client(broker_t *b, peer_t *peer, wire_message_t *message)
         if (is_next(b, peer, e->submit->serial)) work_submit(b, peer, message);
         break;
     case PEACH__ENVELOPE__BODY_CANCEL: work_cancel(b, peer, e->cancel); break;
+    case PEACH__ENVELOPE__BODY_PUT: blob_put(b, peer, message); break;
+    case PEACH__ENVELOPE__BODY_DROP: blob_drop(b, peer, e->drop); break;
     case PEACH__ENVELOPE__BODY_PRELOAD: library_preload(b, peer, message); break;
     case PEACH__ENVELOPE__BODY_STATUS_REQUEST:
         view_status(b, peer, e->status_request->request);
@@ -155,6 +157,7 @@ static void on_worker(broker_t *b, peer_t *peer, wire_message_t *message)
         break;
     case PEACH__ENVELOPE__BODY_REGISTRATION: library_register(b, peer, e->registration); break;
     case PEACH__ENVELOPE__BODY_DRAIN: sched_worker_drain(b->sched, peer->worker); break;
+    case PEACH__ENVELOPE__BODY_DROP: blob_drop(b, peer, e->drop); break;
     case PEACH__ENVELOPE__BODY_HEARTBEAT: break;
     case PEACH__ENVELOPE__BODY_GOODBYE: session_leave(b, peer); break;
     default: refuse(b, peer, "a worker may not send this message");
@@ -408,10 +411,12 @@ int shell_init(broker_t *b)
     randombytes_buf(&config.seed, sizeof config.seed);
     randombytes_buf(&config.first_lease, sizeof config.first_lease);
     b->started_ms = b->now_ms = awake_ms(&b->clock);
+    b->seed = config.seed;
+    b->blobs = idmap_new(&config.seed);
     b->routes = table_new(&config.seed);
     b->sessions = table_new(&config.seed);
     b->sched = sched_new(&config, &shell_ops, b);
-    if (!b->routes || !b->sessions || !b->sched) return PEACH_E_MEMORY;
+    if (!b->routes || !b->sessions || !b->sched || !b->blobs) return PEACH_E_MEMORY;
     sched_tick(b->sched, b->now_ms);
     return 0;
 }
@@ -438,11 +443,13 @@ void shell_clear(broker_t *b)
     for (node_t *n; (n = list_first(&b->peers)) != NULL;) {
         peer_t *peer = LIST_ITEM(n, peer_t, node);
         library_forget(b, peer);
+        blob_forget(b, peer);
         peer_destroy(&peer);
     }
     library_clear(b);
     table_destroy(&b->routes);
     table_destroy(&b->sessions);
+    idmap_destroy(&b->blobs);
 }
 
 void broker_destroy(broker_t **self_p)

@@ -35,6 +35,7 @@ peer_t *peer_new(const Peach__Hello *hello)
     self->pid = hello->pid;
     self->host = strdup(hello->host);
     outbox_init(&self->outbox);
+    list_init(&self->blobs);
     zmq_msg_init(&self->route);
     if (!self->host) peer_destroy(&self);
     return self;
@@ -70,6 +71,7 @@ void peer_disconnect(peer_t *self)
         batch_queue(self);
     else
         batch_clear(self);
+    idmap_destroy(&self->has); /* what was on its way is lost, too */
     outbox_rewind(&self->outbox, self->outbox.acknowledged);
     zmq_msg_close(&self->route);
     zmq_msg_init(&self->route);

@@ -11,6 +11,7 @@
 #ifndef PEACH_PEER_H
 #define PEACH_PEER_H
 
+#include "idmap.h"
 #include "list.h"
 #include "outbox.h"
 #include "sched.h"
@@ -49,6 +50,10 @@ typedef struct peer {
     size_t job_count;
     node_t dirty_node; /* in the broker's list of peers with a batch or an outbox */
     node_t lost_node;  /* in its list of peers whose connection is gone */
+
+    list_t blobs; /* values that a client put */
+    size_t blob_count;
+    idmap_t *has; /* of a worker: those that it was sent; NULL: none */
 
     outbox_t outbox;
 } peer_t;

@@ -42,6 +42,7 @@ void session_end(broker_t *b, peer_t *peer, const char *cause)
     unroute(b, peer);
     table_remove(b->sessions, peer->session, sizeof peer->session);
     library_forget(b, peer);
+    blob_forget(b, peer);
     if (peer->worker) sched_worker_remove(b->sched, peer->worker, cause);
     if (peer->client) {
         sched_client_remove(b->sched, peer->client);

@@ -28,6 +28,8 @@ typedef struct {
     Peach__Preload *message;
 } waiter_t;
 
+typedef struct blob blob_t;
+
 struct broker {
     broker_options_t options;
     char endpoint[256];
@@ -41,6 +43,9 @@ struct broker {
     uint64_t bad_messages, bad_connections;
     size_t client_count;
     Peach__Credit told; /* to the clients */
+    table_seed_t seed;
+    idmap_t *blobs; /* values that clients put, by our number */
+    uint64_t last_blob, blob_bytes;
     bool draining;
     list_t lost; /* peers that could not be sent to: orders must not call the core */
 };
@@ -110,6 +115,23 @@ void work_credit(const broker_t *b, Peach__Credit *credit);
 
 /* Holds the client's tasks back while too many of its results wait for it. */
 void work_hold(broker_t *b, peer_t *client);
+
+/* ---- blob.c ---- */
+
+/* Keeps a value for its client, or says why not. */
+void blob_put(broker_t *b, peer_t *client, wire_message_t *message);
+
+/* From a client: not needed any more. From a worker: it has forgotten them. */
+void blob_drop(broker_t *b, peer_t *peer, const Peach__Drop *drop);
+
+/* The peer goes, and what it put. */
+void blob_forget(broker_t *b, peer_t *peer);
+
+/* Writes our numbers into the references of a client's job. */
+void blob_resolve(peer_t *client, const Peach__Job *job);
+
+/* Sends the worker those that an order of the job needs and it has not got. */
+void blob_push(broker_t *b, peer_t *worker, const Peach__Job *job);
 
 /* ---- library.c ---- */
 

@@ -48,7 +48,10 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
                              .queue_ms = job->queue_ms};
     void **user;
     int rc = sched_job(b->sched, client->client, &spec, &user);
-    if (rc == 0 && !*user && !(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
+    if (rc == 0 && !*user) {
+        blob_resolve(client, job);
+        if (!(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
+    }
     return rc;
 }
 
@@ -154,12 +157,14 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
 {
     broker_t *b = shell;
     peer_t *peer = worker;
+    shell_job_t *job = order->job;
+    blob_push(b, peer, job->message);
     if (peer_make_room(peer, b->router, 1) != 0) return;
     shell_dirty(b, peer);
     Peach__Task task = PEACH__TASK__INIT;
     Peach__Payload payload;
     Peach__Range one = PEACH__RANGE__INIT, *pointers = &one, *ranges = NULL, **all = &pointers;
-    if (peer_batch_job(peer, order->job, &task.job) != 0) return;
+    if (peer_batch_job(peer, job, &task.job) != 0) return;
     if (order->items == 1 && payload_size(order->payload) <= WIRE_INLINE_BYTES) {
         wire_batch_task(&peer->batch, task.job, order->lease, order->first_item,
                         payload_bytes(order->payload), payload_size(order->payload));

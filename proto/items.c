@@ -57,6 +57,11 @@ static payload_t *pack(const peach_value_t *items, block_pool_t *pool, int *stat
     return self.payload;
 }
 
+payload_t *items_pack_one(const peach_value_t *value, block_pool_t *pool, int *status)
+{
+    return pack(value, pool, status);
+}
+
 payload_t *items_pack(const peach_value_t *items, size_t first, size_t count, block_pool_t *pool,
                       int *status)
 {

@@ -24,6 +24,9 @@ peach_value_t *items_take(peach_value_t *items, size_t i);
 payload_t *items_pack(const peach_value_t *items, size_t first, size_t count, block_pool_t *pool,
                       int *status);
 
+/* The encoding of one value, in the same way. */
+payload_t *items_pack_one(const peach_value_t *value, block_pool_t *pool, int *status);
+
 /* The same of these values: an array when all are ints or all are doubles, a list
    otherwise. */
 payload_t *items_pack_values(peach_value_t *const *values, size_t count, block_pool_t *pool,

@@ -70,6 +70,11 @@ int outbox_add_envelope(outbox_t *self, const Peach__Envelope *envelope,
         Peach__Payload field;
         rc = wire_attach(&whole.frames, frames->payloads[i], &field);
     }
+    whole.frames.shares = true;
+    for (size_t i = 0; frames && i < frames->shared_count && rc == 0; i++) {
+        Peach__Payload field;
+        rc = wire_attach(&whole.frames, frames->shared[i], &field);
+    }
     if (rc == 0) rc = outbox_add(self, 0, &whole, false);
     wire_batch_free(&whole);
     return rc;

@@ -261,6 +261,21 @@ int peach_value_set(peach_value_t *self, const char *key, peach_value_t **elemen
     return 0;
 }
 
+static peach_value_t *sequence_copy(const peach_value_t *self,
+                                    peach_value_t *(*copy_of)(const peach_value_t *))
+{
+    peach_value_t *copy = value_new(self->kind);
+    for (size_t i = 0; copy && i < self->sequence.count; i++) {
+        peach_value_t *element = copy_of(self->sequence.values[i]);
+        const char *key = self->kind == PEACH_MAP ? self->sequence.keys[i] : NULL;
+        int rc = !element ? PEACH_E_MEMORY
+                 : key    ? peach_map_append(copy, key, strlen(key), &element)
+                          : peach_value_append(copy, &element);
+        if (rc) peach_value_destroy(&copy);
+    }
+    return copy;
+}
+
 peach_value_t *peach_value_copy(const peach_value_t *self)
 {
     assert(self);
@@ -271,24 +286,42 @@ peach_value_t *peach_value_copy(const peach_value_t *self)
         return peach_value_array(self->array.dtype, self->array.ndim, self->array.shape,
                                  self->array.data);
     case PEACH_LIST:
-    case PEACH_MAP: {
-        peach_value_t *copy = value_new(self->kind);
-        for (size_t i = 0; copy && i < self->sequence.count; i++) {
-            peach_value_t *element = peach_value_copy(self->sequence.values[i]);
-            const char *key = self->kind == PEACH_MAP ? self->sequence.keys[i] : NULL;
-            int rc = !element ? PEACH_E_MEMORY
-                     : key    ? peach_map_append(copy, key, strlen(key), &element)
-                              : peach_value_append(copy, &element);
-            if (rc) peach_value_destroy(&copy);
-        }
-        return copy;
-    }
+    case PEACH_MAP: return sequence_copy(self, peach_value_copy);
     default: {
         peach_value_t *copy = value_new(self->kind);
         if (copy) *copy = *self;
         return copy;
     }
     }
+}
+
+static peach_value_t *array_alias(const peach_value_t *self)
+{
+    payload_t *payload = peach_array_payload(self);
+    if (!payload) return peach_value_copy(self);
+    peach_value_t *alias = peach_array_lent(self->array.dtype, self->array.ndim, self->array.shape,
+                                            self->array.data, self->array.size, payload_drop,
+                                            payload);
+    if (alias) payload_ref(payload);
+    return alias;
+}
+
+peach_value_t *peach_value_alias(const peach_value_t *self)
+{
+    if (self->kind == PEACH_ARRAY) {
+        peach_value_t *alias = array_alias(self);
+        if (alias) alias->array.frozen = true;
+        return alias;
+    }
+    if (self->kind != PEACH_LIST && self->kind != PEACH_MAP) return peach_value_copy(self);
+    return sequence_copy(self, peach_value_alias);
+}
+
+peach_value_t *peach_value_ref(uint64_t number)
+{
+    peach_value_t *self = value_new(PEACH_REF);
+    if (self) self->integer = (int64_t)number;
+    return self;
 }
 
 void peach_value_destroy(peach_value_t **self_p)

@@ -29,7 +29,8 @@ enum {
     FIELD_BYTES,
     FIELD_LIST,
     FIELD_MAP,
-    FIELD_ARRAY
+    FIELD_ARRAY,
+    FIELD_REF
 };
 
 /* ---- packing: sizes first, then the bytes ---- */
@@ -85,6 +86,7 @@ static int measure(const peach_value_t *v, size_table_t *table, int depth, size_
     case PEACH_NULL: *size = 2; return 0;
     case PEACH_BOOL: *size = 2; return 0;
     case PEACH_INT: *size = 1 + varint_size(zigzag(v->integer)); return 0;
+    case PEACH_REF: *size = 1 + varint_size((uint64_t)v->integer); return 0;
     case PEACH_DOUBLE: *size = 9; return 0;
     case PEACH_STRING:
     case PEACH_BYTES: *size = field_size(v->text.size); return 0;
@@ -160,6 +162,7 @@ static uint8_t *put_value(uint8_t *p, const peach_value_t *v, size_table_t *tabl
     case PEACH_NULL: return put_head(p, FIELD_NULL, 0);
     case PEACH_BOOL: *p++ = FIELD_BOOL << 3 | WIRE_VARINT; return put_varint(p, v->truth);
     case PEACH_INT: *p++ = FIELD_INT << 3 | WIRE_VARINT; return put_varint(p, zigzag(v->integer));
+    case PEACH_REF: *p++ = FIELD_REF << 3 | WIRE_VARINT; return put_varint(p, (uint64_t)v->integer);
     case PEACH_DOUBLE:
         *p++ = FIELD_DOUBLE << 3 | WIRE_FIXED64;
         memcpy(p, &v->real, 8);
@@ -396,7 +399,7 @@ static int get_kind(const field_t *f, int depth, peach_value_t **out)
 {
     static const uint8_t wire_of[] = {
         0,          WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED64,
-        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_BYTES};
+        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_BYTES, WIRE_VARINT};
     if (f->wire != wire_of[f->field]) return PEACH_E_PROTOCOL;
     const char *text = (const char *)f->bytes.at;
     size_t size = (size_t)(f->bytes.end - f->bytes.at);
@@ -407,6 +410,7 @@ static int get_kind(const field_t *f, int depth, peach_value_t **out)
     case FIELD_INT:
         *out = peach_value_int((int64_t)(f->number >> 1) ^ -(int64_t)(f->number & 1));
         break;
+    case FIELD_REF: *out = peach_value_ref(f->number); break;
     case FIELD_DOUBLE: {
         double real;
         memcpy(&real, &f->number, 8);
@@ -438,7 +442,7 @@ static int get_value(cursor_t c, int depth, peach_value_t **out)
     while (c.at < c.end) {
         field_t f;
         if (!get_field(&c, &f)) return PEACH_E_PROTOCOL;
-        if (f.field <= FIELD_ARRAY) last = f;
+        if (f.field <= FIELD_REF) last = f;
     }
     *out = NULL;
     return last.field ? get_kind(&last, depth, out) : PEACH_E_PROTOCOL;

@@ -34,6 +34,7 @@ struct peach_value {
             size_t size;               /* bytes of data */
             void (*drop)(void *owner); /* NULL: data is ours; else it is the owner's, */
             void *owner;               /* who is told when it is not needed any more */
+            bool frozen;               /* others see it, too: functions may not write to it */
         } array;
     };
 };
@@ -51,6 +52,13 @@ int peach_value_unpack_lent(payload_t *payload, peach_value_t **value_p);
 PEACH_EXPORT peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim,
                                              const uint64_t *shape, const void *data, size_t size,
                                              void (*drop)(void *owner), void *owner);
+
+/* A value that shares what it can with this one: arrays that lend from a payload are not
+   copied. All of its arrays are frozen. NULL when memory is out. */
+peach_value_t *peach_value_alias(const peach_value_t *self);
+
+/* A reference to the value of that number; NULL when memory is out. */
+peach_value_t *peach_value_ref(uint64_t number);
 
 /* The payload that an array lends from; NULL when it does not. */
 PEACH_EXPORT payload_t *peach_array_payload(const peach_value_t *self);

@@ -145,7 +145,7 @@ static bool jobs_ok(check_t *c, Peach__Job **jobs, size_t n_jobs)
             return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
         if (jobs[i]->weight > WIRE_MAX_WEIGHT)
             return fail(c, PEACH_E_PROTOCOL, "a weight is over 1000");
-        if (!name_ok(c, jobs[i]->function) || !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
+        if (!count_ok(c, jobs[i]->n_refs, WIRE_MAX_REFS) || !name_ok(c, jobs[i]->function) || !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
             return false;
     }
     return true;
@@ -275,6 +275,11 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_LEASES: return count_ok(c, e->leases->n_leases, WIRE_MAX_NAMES);
     case PEACH__ENVELOPE__BODY_PRELOAD:
         return items_ok(c, e->preload->preloads, e->preload->n_preloads);
+    case PEACH__ENVELOPE__BODY_PUT:
+        return (e->put->number != 0 || fail(c, PEACH_E_PROTOCOL, "a value without a number")) &&
+               payload_ok(c, e->put->payload);
+    case PEACH__ENVELOPE__BODY_PUT_REPLY: return message_ok(c, e->put_reply->message);
+    case PEACH__ENVELOPE__BODY_DROP: return count_ok(c, e->drop->n_numbers, WIRE_MAX_NAMES);
     case PEACH__ENVELOPE__BODY_PRELOAD_REPLY:
         return message_ok(c, e->preload_reply->message) && name_ok(c, e->preload_reply->name) &&
                name_ok(c, e->preload_reply->host);

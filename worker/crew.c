@@ -64,6 +64,7 @@ void crew_died(worker_t *w, seat_t *seat)
     orders_lost(w, seat, pid, cause);
     if (seat->process.preloads < w->shelf_count) shelf_died(w, seat, cause);
     shelf_unload(w, seat);
+    blobs_unseat(w, seat);
     slot_clear(&seat->process);
     wire_batch_clear(&seat->batch);
     /* At once after a task killed it; with patience when it does not come up. */

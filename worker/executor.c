@@ -5,6 +5,7 @@
 /* peach-executor: runs what its supervisor sends, one item after another. It is
    started by peach-worker only, with the channel and the shared page open. */
 #include "channel.h"
+#include "idmap.h"
 #include "items.h"
 #include "runtime.h"
 #include "value_tree.h"
@@ -55,6 +56,7 @@ typedef struct {
     uint64_t now_ns;               /* the last reading of the clock */
     wire_batch_t batch;
     pending_t pending;
+    idmap_t *blobs;     /* values that were put, by the supervisor's number */
     block_pool_t *pool; /* for large results; */
     payload_t **sent;   /* those that the supervisor has not opened yet, */
     size_t sent_count;
@@ -380,6 +382,67 @@ static void keep_value(executor_t *x, uint32_t item, peach_value_t *value, bool 
         close_segment(x);
 }
 
+/* ---- values that were put ---- */
+
+typedef struct {
+    payload_t *payload;
+    peach_value_t *value; /* NULL: not decoded yet */
+} blob_t;
+
+static void blob_destroy(blob_t *blob)
+{
+    if (!blob) return;
+    peach_value_destroy(&blob->value);
+    payload_unref(&blob->payload);
+    free(blob);
+}
+
+static void take_blob(executor_t *x, wire_message_t *message, const Peach__Put *put)
+{
+    blob_t *blob = calloc(1, sizeof *blob);
+    if (!blob) die("out of memory");
+    blob->payload = wire_payload(message, put->payload);
+    blob_destroy(idmap_remove(x->blobs, put->number));
+    if (!blob->payload) /* who refers to it is told */
+        blob_destroy(blob);
+    else if (idmap_put(x->blobs, put->number, blob) != 0)
+        die("out of memory");
+}
+
+static const peach_value_t *blob_value(const executor_t *x, const Peach__Job *job, uint64_t number)
+{
+    blob_t *blob = NULL;
+    for (size_t i = 0; i < job->n_refs && !blob; i++)
+        if (job->refs[i]->put == number) blob = idmap_get(x->blobs, job->refs[i]->blob);
+    if (blob && !blob->value) peach_value_unpack_lent(blob->payload, &blob->value);
+    return blob ? blob->value : NULL;
+}
+
+/* Puts values in the places of references to them. */
+static bool resolve(const executor_t *x, const Peach__Job *job, peach_value_t **value_p,
+                    failure_t *failure)
+{
+    peach_value_t *value = *value_p;
+    if (value->kind == PEACH_REF) {
+        const peach_value_t *found = blob_value(x, job, (uint64_t)value->integer);
+        if (!found) {
+            failure_set(failure, PEACH_E_ARGUMENT,
+                        "value %llu, which was put, is not there: it was dropped, or the broker "
+                        "that had it was lost",
+                        (unsigned long long)value->integer);
+            return false;
+        }
+        peach_value_destroy(value_p);
+        if (!(*value_p = peach_value_alias(found))) die("out of memory");
+        return true;
+    }
+    if (value->kind != PEACH_LIST && value->kind != PEACH_MAP) return true;
+    bool all = true;
+    for (size_t i = 0; i < value->sequence.count && all; i++)
+        all = resolve(x, job, &value->sequence.values[i], failure);
+    return all;
+}
+
 /* ---- tasks ---- */
 
 /* A good seed for an item out of its job's seed and its number (splitmix64). */
@@ -450,8 +513,9 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
         peach_value_t argument, result, *item = &argument;
         if (!items_number(items, i, &argument) && !(item = items_take(items, i)))
             die("out of memory");
-        peach_value_t *value =
-            run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
+        peach_value_t *value = NULL;
+        if (item == &argument || job->n_refs == 0 || resolve(x, job, &item, &failure))
+            value = run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
         if (item != &argument) peach_value_destroy(&item);
         x->now_ns = coarse_ns();
         if (value) {
@@ -604,6 +668,11 @@ static void serve(executor_t *x)
             flush_batch(x);
             atomic_store(&x->shared->preload, (uint32_t)e->preload->request + 1);
             for (size_t i = 0; i < e->preload->n_preloads; i++) load(x, e->preload->preloads[i]);
+        } else if (e->body_case == PEACH__ENVELOPE__BODY_PUT) {
+            take_blob(x, message, e->put);
+        } else if (e->body_case == PEACH__ENVELOPE__BODY_DROP) {
+            for (size_t i = 0; i < e->drop->n_numbers; i++)
+                blob_destroy(idmap_remove(x->blobs, e->drop->numbers[i]));
         }
         wire_message_destroy(&message);
     }
@@ -620,9 +689,11 @@ int main(int argc, char **argv)
     x.shared = page;
     x.channel = channel_new(CHANNEL_FD);
     x.native = native_runtime_new(x.shared);
+    static const table_seed_t no_seed; /* the supervisor's numbers are nobody's choice */
     x.pool = block_pool_new();
+    x.blobs = idmap_new(&no_seed);
     x.batch.frames.shares = *block_place() != 0;
-    if (!x.channel || !x.native || !x.pool) die("out of memory");
+    if (!x.channel || !x.native || !x.pool || !x.blobs) die("out of memory");
     unsigned seed;
     if (getrandom(&seed, sizeof seed, 0) == sizeof seed) srand(seed); /* unlike its siblings */
     struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};

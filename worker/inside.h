@@ -97,6 +97,9 @@ struct worker {
     size_t order_count; /* waiting and with executors */
     shelf_item_t *shelf;
     size_t shelf_count;
+    list_t blobs; /* values that clients put, those used last behind */
+    uint64_t last_blob, blob_bytes;
+    block_pool_t *pool;    /* for those that came as frames */
     uint64_t registration; /* counts its changes */
     Peach__Label *labels;
     Peach__Label **label_pointers;
@@ -161,6 +164,25 @@ void orders_abandon(worker_t *w);
 /* The broker has gone: its orders are nobody's. */
 void orders_forget(worker_t *w, link_t *link);
 void orders_clear(worker_t *w);
+
+/* ---- blobs.c ---- */
+
+/* A broker sent a value; dropped some; its session is over. */
+void blobs_take(worker_t *w, link_t *link, wire_message_t *message);
+void blobs_drop(worker_t *w, link_t *link, const Peach__Drop *drop);
+void blobs_forget(worker_t *w, const link_t *link);
+void blobs_clear(worker_t *w);
+
+/* An order's job needs its values: writes our numbers into its references. false when one
+   is missing that the broker has: it is told, and the order is to go back. */
+bool blobs_hold(worker_t *w, link_t *link, Peach__Job *job);
+void blobs_release(worker_t *w, const Peach__Job *job);
+
+/* Gives the seat's executor what the job needs and it has not got. */
+int blobs_send(worker_t *w, seat_t *seat, const Peach__Job *job);
+
+/* The seat's process is gone, and what it had. */
+void blobs_unseat(worker_t *w, const seat_t *seat);
 
 /* ---- crew.c ---- */
 

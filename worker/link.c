@@ -193,6 +193,7 @@ bool link_settled(const link_t *link)
 static void forget(worker_t *w, link_t *link)
 {
     orders_forget(w, link);
+    blobs_forget(w, link);
     wire_batch_clear(&link->batch);
     outbox_clear(&link->outbox);
     outbox_init(&link->outbox);
@@ -270,6 +271,8 @@ static void on_message(worker_t *w, link_t *link, wire_message_t *message)
     case PEACH__ENVELOPE__BODY_WELCOME: on_welcome(w, link, message); break;
     case PEACH__ENVELOPE__BODY_ASSIGN: orders_take(w, link, message); break;
     case PEACH__ENVELOPE__BODY_CANCEL: orders_cancel(w, link, e->cancel); break;
+    case PEACH__ENVELOPE__BODY_PUT: blobs_take(w, link, message); break;
+    case PEACH__ENVELOPE__BODY_DROP: blobs_drop(w, link, e->drop); break;
     case PEACH__ENVELOPE__BODY_PRELOAD:
         shelf_take(w, message, e->preload->preloads, e->preload->n_preloads);
         break;

@@ -31,6 +31,7 @@ enum {
     KEY_THREADS,
     KEY_MEMORY,
     KEY_RECYCLE,
+    KEY_CACHE,
     KEY_ITEM_TIMEOUT,
     KEY_GRACE,
     KEY_PARENT,
@@ -54,6 +55,8 @@ static const struct argp_option options[] = {
      "Kill an executor that takes more; the item that it ran fails, or runs again (default: no "
      "limit)",
      0},
+    {"cache", KEY_CACHE, "MIB", 0,
+     "Keep so much of the values that clients put (peach_put) for the next task (default 1024)", 0},
     {"recycle", KEY_RECYCLE, "N", 0,
      "Replace an executor after N items, for functions that leak (default: never)", 0},
     {"item-timeout", KEY_ITEM_TIMEOUT, "SECONDS", 0,
@@ -124,6 +127,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_MEMORY:
         a->worker.memory_bytes = (uint64_t)number(state, arg, 16, INT_MAX, "--memory") << 20;
         break;
+    case KEY_CACHE:
+        a->worker.cache_bytes = (uint64_t)number(state, arg, 0, INT_MAX, "--cache") << 20;
+        break;
     case KEY_RECYCLE: a->worker.recycle = number(state, arg, 1, INT_MAX, "--recycle"); break;
     case KEY_ITEM_TIMEOUT: a->worker.item_ms = milliseconds(state, arg, "--item-timeout"); break;
     case KEY_GRACE: a->worker.grace_ms = milliseconds(state, arg, "--grace"); break;
@@ -175,7 +181,8 @@ int main(int argc, char **argv)
     arguments_t a = {.worker = {.endpoints = environment ? environment : WIRE_DEFAULT_ENDPOINT,
                                 .slots = cores(),
                                 .threads = 1,
-                                .grace_ms = 3000}};
+                                .grace_ms = 3000,
+                                .cache_bytes = (uint64_t)1024 << 20}};
     char error[1024];
     int status;
     argp_err_exit_status = EXIT_USAGE;

@@ -21,6 +21,7 @@ static void order_free(worker_t *w, order_t *order)
     list_remove(&order->node);
     w->order_count--;
     if (order->job_uses && --*order->job_uses == 0) {
+        blobs_release(w, order->job);
         peach__job__free_unpacked(order->job, NULL);
         free(order->job_uses);
     }
@@ -49,7 +50,18 @@ static uint64_t order_items(const order_t *order)
 typedef struct {
     Peach__Job **jobs;
     size_t **uses;
+    bool *lacking; /* values that it refers to */
 } copies_t;
+
+/* Whether orders of the job can be taken. */
+static bool copy_job(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
+                     uint32_t job)
+{
+    if (!copies->uses[job] && !(copies->uses[job] = calloc(1, sizeof **copies->uses))) return false;
+    if (!copies->jobs[job] && (copies->jobs[job] = wire_copy(&assign->jobs[job]->base)) != NULL)
+        copies->lacking[job] = !blobs_hold(w, link, copies->jobs[job]);
+    return copies->jobs[job] && !copies->lacking[job];
+}
 
 /* Puts an order behind the others; takes its payload and todo. Without memory, or when
    its payload is gone, the broker gets the lease back and may give it to another worker;
@@ -57,10 +69,8 @@ typedef struct {
 static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
                  uint32_t job, const order_t *model, const char *refused)
 {
-    if (!copies->jobs[job]) copies->jobs[job] = wire_copy(&assign->jobs[job]->base);
-    if (!copies->uses[job]) copies->uses[job] = calloc(1, sizeof **copies->uses);
     order_t *order = malloc(sizeof *order);
-    if (!order || !copies->jobs[job] || !copies->uses[job] || !model->payload) {
+    if (!order || !copy_job(w, link, assign, copies, job) || !model->payload) {
         Peach__Result result = PEACH__RESULT__INIT;
         Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
         payload_t *payload = model->payload;
@@ -108,8 +118,9 @@ void orders_take(worker_t *w, link_t *link, wire_message_t *message)
 {
     const Peach__Assign *assign = wire_envelope(message)->assign;
     copies_t copies = {calloc(assign->n_jobs + 1, sizeof *copies.jobs),
-                       calloc(assign->n_jobs + 1, sizeof *copies.uses)};
-    bool there = copies.jobs && copies.uses;
+                       calloc(assign->n_jobs + 1, sizeof *copies.uses),
+                       calloc(assign->n_jobs + 1, sizeof *copies.lacking)};
+    bool there = copies.jobs && copies.uses && copies.lacking;
     for (size_t i = 0; there && i < assign->n_tasks; i++)
         take_task(w, link, message, &copies, assign->tasks[i]);
     for (size_t i = 0; there && i < assign->n_singles; i++) {
@@ -126,11 +137,15 @@ void orders_take(worker_t *w, link_t *link, wire_message_t *message)
     }
     for (size_t i = 0; there && i < assign->n_jobs; i++) {
         if (copies.uses[i] && *copies.uses[i] > 0) continue;
-        if (copies.jobs[i]) peach__job__free_unpacked(copies.jobs[i], NULL);
+        if (copies.jobs[i]) {
+            blobs_release(w, copies.jobs[i]);
+            peach__job__free_unpacked(copies.jobs[i], NULL);
+        }
         free(copies.uses[i]);
     }
     free(copies.jobs);
     free(copies.uses);
+    free(copies.lacking);
 }
 
 /* ---- to the executors ---- */
@@ -179,7 +194,7 @@ static int put_task(seat_t *seat, const order_t *order, uint32_t job)
     return rc;
 }
 
-static int put_order(seat_t *seat, order_t *order)
+static int put_order(worker_t *w, seat_t *seat, order_t *order)
 {
     size_t size = payload_size(order->payload);
     bool single = order->items == 1 && size <= WIRE_INLINE_BYTES;
@@ -189,6 +204,7 @@ static int put_order(seat_t *seat, order_t *order)
     seat->batch_single = single;
     order->number = seat->process.sent;
     if (seat->batch_job != order->job) {
+        if ((rc = blobs_send(w, seat, order->job)) != 0) return rc;
         rc = wire_batch_add(&seat->batch, 1, &order->job->base);
         if (rc) return rc;
         seat->batch_job = order->job;
@@ -234,7 +250,7 @@ void orders_pump(worker_t *w)
         seat_t *seat = seat_free(w, room);
         if (!seat) break;
         order_t *order = LIST_ITEM(list_first(&w->waiting), order_t, node);
-        if (put_order(seat, order) != 0) {
+        if (put_order(w, seat, order) != 0) {
             order_end(w, order);
             continue;
         }

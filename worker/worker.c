@@ -82,6 +82,7 @@ worker_t *worker_new(const worker_options_t *options, int *status, char *error, 
     if (!w) return NULL;
     w->options = *options;
     list_init(&w->waiting);
+    list_init(&w->blobs);
     w->now_ms = w->lost_ms = awake_ms(&w->clock);
     gethostname(w->host, sizeof w->host - 1);
     randombytes_buf(w->session, sizeof w->session);
@@ -99,6 +100,7 @@ void worker_destroy(worker_t **self_p)
     *self_p = NULL;
     if (!w) return;
     orders_clear(w);
+    blobs_clear(w);
     for (unsigned i = 0; w->seats && i < w->options.slots; i++) {
         char cause[256];
         slot_reap(&w->seats[i].process, cause, sizeof cause);

@@ -22,6 +22,7 @@ typedef struct {
     const char *const *labels; /* KEY=VALUE */
     size_t label_count;
     uint64_t memory_bytes;  /* resident memory an executor may take; 0: no limit */
+    uint64_t cache_bytes;   /* values that clients put, kept for orders to come */
     unsigned recycle;       /* items after which an executor is replaced; 0: never */
     unsigned item_ms;       /* how long an item may run at most; 0: as its job says */
     unsigned grace_ms;      /* from the interrupt to the kill */

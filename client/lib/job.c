@@ -100,6 +100,8 @@ peach_job_t *peach_map(peach_t *self, const char *function, peach_value_t **item
         session_fail(self, PEACH_E_ARGUMENT, "the items must be a list or an array");
     else
         job = job_new(self, function, options);
+    if (job && !list_empty(&self->puts) && job_find_refs(job, *items_p) != 0)
+        peach_job_destroy(&job);
     if (job) {
         job->source = *items_p;
         job->total = peach_value_length(*items_p);
@@ -115,6 +117,7 @@ peach_job_t *peach_map_from(peach_t *self, const char *function, peach_items_fn 
                             const peach_job_options_t *options)
 {
     peach_job_t *job = job_new(self, function, options);
+    if (job && job_all_refs(job) != 0) peach_job_destroy(&job);
     if (!job) return NULL;
     job->next = next;
     job->next_arg = arg;
@@ -167,6 +170,7 @@ void peach_job_destroy(peach_job_t **job_p)
     }
     free(job->labels);
     free(job->label_pointers);
+    job_free_refs(job);
     peach_value_destroy(&job->source);
     free(job->function);
     free(job);

@@ -44,6 +44,12 @@ struct peach_job {
 /* The task has ended, or nobody wants it: it does not count as under way any more. */
 void job_forget_task(peach_job_t *job, task_t *task);
 
+/* Notes the values that were put and that a value refers to, or all there are. 0 or a
+   negative status, told. put.c has them. */
+int job_find_refs(peach_job_t *job, const peach_value_t *value);
+int job_all_refs(peach_job_t *job);
+void job_free_refs(peach_job_t *job);
+
 /* The task that the reader reads from, if it has something. */
 task_t *job_readable(peach_job_t *job);
 

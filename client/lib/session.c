@@ -180,6 +180,11 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     if (!resumed) {
         self->submitted = self->received = self->told_received = 0;
         self->cancel_count = 0;
+        if (!puts_resend(self)) { /* it is busy: begin anew */
+            self->welcomed = false;
+            self->hello_ms = 0;
+            return;
+        }
     }
     jobs_resubmit(self, resumed, self->submitted);
 }
@@ -241,6 +246,7 @@ static bool answers(const peach_t *self, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_PRELOAD_REPLY: return e->preload_reply->request == id;
     case PEACH__ENVELOPE__BODY_STATUS: return e->status->request == id;
     case PEACH__ENVELOPE__BODY_DRAIN_REPLY: return e->drain_reply->request == id;
+    case PEACH__ENVELOPE__BODY_PUT_REPLY: return e->put_reply->request == id;
     default: return false;
     }
 }
@@ -456,6 +462,7 @@ peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *err
     peach_t *self = sodium_init() < 0 ? NULL : calloc(1, sizeof *self);
     if (!self) return NULL;
     list_init(&self->jobs);
+    list_init(&self->puts);
     self->patience_ms = DEFAULT_PATIENCE_MS;
     self->now_ms = clock_ms();
     self->heard_ms = awake_at(&self->clock, self->now_ms);
@@ -495,6 +502,7 @@ void peach_close(peach_t **self_p)
     wire_message_destroy(&self->request.answer);
     free(self->cancels);
     idmap_destroy(&self->tasks);
+    puts_clear(self);
     block_pool_destroy(&self->pool);
     close_socket(self);
     if (self->context) zmq_ctx_term(self->context);

@@ -57,6 +57,8 @@ struct peach {
     uint64_t flying_tasks, flying_bytes;
     uint64_t unsent;       /* flying tasks that are in no batch */
     block_pool_t *pool;    /* for large payloads */
+    list_t puts;           /* values that were put */
+    uint64_t last_put;
     wire_batch_t batch;    /* Submit */
     uint64_t batch_serial; /* changes when the batch is emptied */
     uint32_t batch_jobs;
@@ -89,6 +91,13 @@ int session_cancel(peach_t *self, uint64_t job);
 /* A point in time to wait for, from a timeout; and what is left of it for a turn. */
 uint64_t session_deadline(int timeout_ms);
 int session_left(uint64_t deadline, uint64_t now_ms);
+
+/* ---- put.c ---- */
+
+/* Gives a broker that does not know them all values that were put. false when it does not
+   take them now. */
+bool puts_resend(peach_t *self);
+void puts_clear(peach_t *self);
 
 /* ---- job.c ---- */
 

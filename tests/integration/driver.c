@@ -5,7 +5,8 @@
 /* What the tests measure from inside a client: driver latency FUNC CALLS prints the
    median and the 90th percentile of sequential calls in microseconds; driver map FUNC
    ITEMS the milliseconds that a map takes; driver bulk FUNC ITEMS KIB the same for arrays,
-   which come back as they went; driver threads FUNC THREADS ITEMS whether
+   which come back as they went; driver put FUNC ITEMS KIB uses one value many times; driver
+   threads FUNC THREADS ITEMS whether
    that many maps at once, a handle each, are right. The broker is $PEACH_BROKER. */
 #include <peach/peach.h>
 
@@ -152,6 +153,64 @@ static int bulk(size_t items, size_t kib)
     return right != items;
 }
 
+/* A value of that many KiB is put once and used by each item: FUNC gets [i, value], and
+   [i, {"inside": [value]}] for odd ones; what it returns is to be i + the last element. */
+static int put(size_t items, size_t kib)
+{
+    peach_t *p = connect_fleet();
+    peach_value_t *list = peach_value_list();
+    const uint64_t count = kib * 128;
+    peach_value_t *refs[2];
+    for (int same = 0; same < 2; same++) {
+        peach_value_t *array = peach_value_array(PEACH_DTYPE_INT64, 1, &count, NULL);
+        int64_t *data = peach_value_array_data(array, NULL);
+        for (uint64_t k = 0; k < count; k++) data[k] = (int64_t)k;
+        refs[same] = peach_put(p, &array, 30000);
+        if (!refs[same] || peach_value_kind(refs[same]) != PEACH_REF) {
+            fprintf(stderr, "%s\n", peach_error(p));
+            return 1;
+        }
+    }
+    if (!peach_value_equal(refs[0], refs[1])) fprintf(stderr, "put twice\n");
+    for (size_t i = 0; i < items; i++) {
+        peach_value_t *args = peach_value_list(), *number = peach_value_int((int64_t)i);
+        peach_value_t *value = peach_value_copy(refs[0]);
+        if (i % 2) {
+            peach_value_t *inner = peach_value_list(), *map = peach_value_map();
+            peach_value_append(inner, &value);
+            peach_value_set(map, "inside", &inner);
+            value = map;
+        }
+        peach_value_append(args, &number);
+        peach_value_append(args, &value);
+        peach_value_append(list, &args);
+    }
+    peach_job_options_t options = peach_job_defaults;
+    options.chunk = 1;
+    options.spread = true;
+    peach_job_t *job = peach_map(p, function, &list, &options);
+    peach_result_t result;
+    size_t right = 0;
+    while (job && peach_job_next(job, &result, 60000) == 0) {
+        int64_t n = -1;
+        if (result.value) peach_value_as_int(result.value, &n);
+        bool good = n == (int64_t)(result.item + count - 1);
+        if (!good)
+            fprintf(stderr, "item %llu: %s\n", (unsigned long long)result.item,
+                    result.failure ? result.failure->message : "another value");
+        right += good;
+        peach_result_clear(&result);
+    }
+    peach_job_destroy(&job);
+    int rc = peach_drop(p, &refs[0]);
+    if (rc == 0) rc = peach_drop(p, &refs[1]);
+    if (rc) fprintf(stderr, "drop: %s\n", peach_error(p));
+    peach_poll(p, 200); /* the broker has heard of it */
+    printf("%zu\n", right);
+    peach_close(&p);
+    return rc || right != items;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4) return 2;
@@ -160,6 +219,7 @@ int main(int argc, char **argv)
     item_count = atoll(argv[argc - 1]);
     if (strcmp(argv[1], "latency") == 0) return latency(count);
     if (strcmp(argv[1], "map") == 0) return map();
+    if (strcmp(argv[1], "put") == 0) return put(count, (size_t)item_count);
     if (strcmp(argv[1], "bulk") == 0) return bulk(count, (size_t)item_count);
     return strcmp(argv[1], "threads") == 0 ? threads(count) : 2;
 }

@@ -12,6 +12,22 @@ def add(x, y):
     return x + y
 
 
+def last(i, value):
+    """i + the last element of what was put, which may be read and not written to."""
+    if isinstance(value, dict):
+        value = value["inside"][0]
+    try:
+        value[0] = 1
+    except (ValueError, TypeError):
+        return i + int(value[-1])
+    return "it could be written to"
+
+
+def last_slowly(i, value):
+    time.sleep(0.05)
+    return last(i, value)
+
+
 def late(x):
     time.sleep(0.05)
     return x

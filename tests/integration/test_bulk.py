@@ -120,6 +120,69 @@ def test_a_broker_that_is_killed_takes_no_array_with_it(fleet):
     assert job.returncode == 0, err
 
 
+# ---- values that are put once ----
+
+
+@pytest.mark.parametrize("kib", [1, 64, 4096])
+def test_a_value_is_put_once_and_used_many_times(fleet, kib):
+    """In arguments, and inside of them; in two executors, which may not write to it."""
+    worker = fleet.worker(2, TASKS)
+    driver("put", "last", 50, kib, env=fleet.env)
+    until(lambda: sum(map(blocks, [fleet.broker.pid, worker.pid, *executors(worker)])) == 0, 15)
+
+
+def test_a_value_crosses_to_a_host_once(fleet):
+    """Bytes on the wire: to the broker, to the worker, and not once an item."""
+    fleet.env.update(OFF)
+    fleet.worker(2, TASKS)
+    before = loopback_bytes()
+    driver("put", "last", 100, 4096, env=fleet.env)
+    crossed = (loopback_bytes() - before) / (4096 * 1024)
+    assert 1.9 < crossed < 3, crossed
+
+
+def test_a_worker_keeps_no_more_than_its_cache(fleet):
+    """Two clients' values do not fit together: one goes and comes again, nothing fails."""
+    fleet.worker(1, TASKS, args=("--cache", 5))
+    jobs = [subprocess.Popen([str(BIN.parent / "tests" / "driver"), "put", "last_slowly", "30",
+                              str(kib)], env={**os.environ, **fleet.env},
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for kib in (3000, 3001)]
+    for job in jobs:
+        out, err = job.communicate(timeout=60 * SLOW)
+        assert job.returncode == 0, err
+
+
+@pytest.mark.parametrize("who", ["executor", "worker", "broker"])
+def test_a_value_is_there_after_a_loss(fleet, who):
+    worker = fleet.worker(2, TASKS)
+    job = subprocess.Popen([str(BIN.parent / "tests" / "driver"), "put", "last_slowly", "60",
+                            "1024"], env={**os.environ, **fleet.env}, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+    until(lambda: fleet.view()["done_items"] > 5, 20)
+    if who == "executor":
+        os.kill(executors(worker)[0], signal.SIGKILL)
+    elif who == "worker":
+        fleet.worker(2, TASKS)
+        worker.signal(signal.SIGKILL)
+    else:
+        fleet.broker.signal(signal.SIGKILL)
+        fleet.broker.wait()
+        fleet.start_broker()
+    out, err = job.communicate(timeout=90 * SLOW)
+    assert job.returncode == 0, err
+
+
+def test_the_broker_keeps_no_more_values_than_it_may(make_fleet):
+    fleet = make_fleet("--memory", "2")
+    fleet.worker(1, TASKS)
+    done = subprocess.run([str(BIN.parent / "tests" / "driver"), "put", "last", "1", "4096"],
+                          env={**os.environ, **fleet.env}, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 1 and "--memory" in done.stderr, done.stderr
+    driver("put", "last", 5, 1000, env=fleet.env)
+
+
 def test_a_stranger_cannot_name_memory_that_is_not_his(fleet, tmp_path):
     """A payload may be named that is a file of the broker's, or nobody's."""
     zmq = pytest.importorskip("zmq")

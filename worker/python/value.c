@@ -22,17 +22,18 @@ static const char *const dtype_names[] = {
 };
 
 /* Memory of a payload, for as long as Python uses it. It is this process's own: what a
-   function writes to its argument stays here. */
+   function writes to its argument stays here; what others see, too, it may not write to. */
 typedef struct {
     PyObject_HEAD payload_t *payload;
     void *data;
     Py_ssize_t size;
+    int readonly;
 } memory_t;
 
 static int memory_buffer(PyObject *self, Py_buffer *view, int flags)
 {
     memory_t *memory = (memory_t *)self;
-    return PyBuffer_FillInfo(view, self, memory->data, memory->size, 0, flags);
+    return PyBuffer_FillInfo(view, self, memory->data, memory->size, memory->readonly, flags);
 }
 
 static void memory_dealloc(PyObject *self)
@@ -53,6 +54,7 @@ static PyTypeObject memory_type = {
 static PyObject *memory_of(const peach_value_t *value, void *data, size_t size)
 {
     payload_t *payload = peach_array_payload(value);
+    if (!payload && value->array.frozen) return PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
     /* A bytearray of its own: the function may write to its argument. */
     if (!payload) return PyByteArray_FromStringAndSize(data, (Py_ssize_t)size);
     memory_t *memory = PyObject_New(memory_t, &memory_type);
@@ -60,6 +62,7 @@ static PyObject *memory_of(const peach_value_t *value, void *data, size_t size)
     memory->payload = payload_ref(payload);
     memory->data = data;
     memory->size = (Py_ssize_t)size;
+    memory->readonly = value->array.frozen;
     return (PyObject *)memory;
 }
 
@@ -136,6 +139,9 @@ PyObject *python_from_value(const peach_value_t *value)
     case PEACH_LIST: return from_list(value);
     case PEACH_MAP: return from_map(value);
     case PEACH_ARRAY: return from_array(value);
+    case PEACH_REF:
+        PyErr_SetString(PyExc_ValueError, "a reference to a value that was not put");
+        return NULL;
     default: Py_RETURN_NONE;
     }
 }

@@ -37,6 +37,7 @@ typedef enum peach_kind {
     PEACH_LIST,
     PEACH_MAP,
     PEACH_ARRAY,
+    PEACH_REF, /* a value that was put (peach_put): the function gets that value */
 } peach_kind_t;
 
 /* Element types of arrays; the numbers are those of the protocol. */

@@ -1,0 +1,200 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+
+/* Values that are put: kept here, too, for a broker that does not have them. */
+#include "items.h"
+#include "job.h"
+#include "value_tree.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    node_t node;
+    uint64_t number;
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    payload_t *payload;
+    size_t uses; /* peach_put less peach_drop */
+} put_t;
+
+static put_t *find(const peach_t *self, uint64_t number)
+{
+    for (node_t *n = list_first(&self->puts); n; n = list_next(&self->puts, n))
+        if (LIST_ITEM(n, put_t, node)->number == number) return LIST_ITEM(n, put_t, node);
+    return NULL;
+}
+
+static void put_destroy(put_t *put)
+{
+    list_remove(&put->node);
+    payload_unref(&put->payload);
+    free(put);
+}
+
+void puts_clear(peach_t *self)
+{
+    while (!list_empty(&self->puts)) put_destroy(LIST_ITEM(list_first(&self->puts), put_t, node));
+}
+
+static int fill(peach_t *self, const put_t *put, Peach__Put *message, Peach__Payload *field,
+                wire_frames_t *frames)
+{
+    peach__put__init(message);
+    frames->shares = self->batch.frames.shares;
+    message->number = put->number;
+    message->payload = field;
+    return wire_attach(frames, put->payload, field);
+}
+
+/* Gives the broker the value; request 0 wants no answer, and is sent now. */
+static int send_put(peach_t *self, const put_t *put, bool wait, int timeout_ms)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Put message;
+    Peach__Payload field;
+    wire_frames_t frames = {0};
+    int rc = fill(self, put, &message, &field, &frames);
+    envelope.body_case = PEACH__ENVELOPE__BODY_PUT;
+    envelope.put = &message;
+    if (wait) message.request = self->request.id = ++self->last_request;
+    if (rc == 0)
+        rc = wait ? session_ask(self, &envelope, &frames, timeout_ms)
+                  : wire_send(self->socket, NULL, &envelope, &frames);
+    wire_frames_clear(&frames);
+    if (rc || !wait) return rc;
+    const Peach__PutReply *reply = wire_envelope(self->request.answer)->put_reply;
+    if (reply->status) rc = session_fail(self, reply->status, "%s", reply->message);
+    wire_message_destroy(&self->request.answer);
+    return rc;
+}
+
+bool puts_resend(peach_t *self)
+{
+    for (node_t *n = list_first(&self->puts); n; n = list_next(&self->puts, n))
+        if (send_put(self, LIST_ITEM(n, put_t, node), false, 0) != 0) return false;
+    return true;
+}
+
+static put_t *same(const peach_t *self, const put_t *put)
+{
+    for (node_t *n = list_first(&self->puts); n; n = list_next(&self->puts, n)) {
+        put_t *known = LIST_ITEM(n, put_t, node);
+        if (memcmp(known->digest, put->digest, sizeof put->digest) == 0) return known;
+    }
+    return NULL;
+}
+
+static put_t *put_new(peach_t *self, const peach_value_t *value, int *status)
+{
+    payload_t *payload = items_pack_one(value, self->pool, status);
+    put_t *put = payload ? calloc(1, sizeof *put) : NULL;
+    if (!put) {
+        payload_unref(&payload);
+        if (*status == 0) *status = PEACH_E_MEMORY;
+        return NULL;
+    }
+    put->payload = payload;
+    crypto_generichash(put->digest, sizeof put->digest, payload_bytes(payload),
+                       payload_size(payload), NULL, 0);
+    return put;
+}
+
+peach_value_t *peach_put(peach_t *self, peach_value_t **value_p, int timeout_ms)
+{
+    int rc = 0;
+    peach_value_t *value = *value_p;
+    *value_p = NULL;
+    put_t *put = value ? put_new(self, value, &rc) : NULL;
+    peach_value_destroy(&value);
+    if (!put) {
+        session_fail(self, rc ? rc : PEACH_E_ARGUMENT, "the value cannot be put: %s",
+                     rc ? peach_status_text(rc) : "there is none");
+        return NULL;
+    }
+    put_t *known = same(self, put);
+    if (known) {
+        put_destroy(put);
+        put = known;
+    } else {
+        put->number = ++self->last_put;
+        list_append(&self->puts, &put->node); /* a broker that comes meanwhile gets it, too */
+        rc = send_put(self, put, true, timeout_ms);
+    }
+    put->uses++;
+    peach_value_t *ref = rc == 0 ? peach_value_ref(put->number) : NULL;
+    if (!ref && put->uses == 1) put_destroy(put);
+    return ref;
+}
+
+int peach_drop(peach_t *self, peach_value_t **ref_p)
+{
+    peach_value_t *ref = *ref_p;
+    *ref_p = NULL;
+    put_t *put = ref && ref->kind == PEACH_REF ? find(self, (uint64_t)ref->integer) : NULL;
+    peach_value_destroy(&ref);
+    if (!put) return session_fail(self, PEACH_E_ARGUMENT, "this is no value that was put");
+    if (--put->uses > 0) return 0;
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Drop drop = PEACH__DROP__INIT;
+    uint64_t number = put->number;
+    drop.numbers = &number;
+    drop.n_numbers = 1;
+    envelope.body_case = PEACH__ENVELOPE__BODY_DROP;
+    envelope.drop = &drop;
+    put_destroy(put);
+    /* A broker that is not there has forgotten it, or does so with the session. */
+    return self->welcomed && self->socket ? session_send(self, &envelope, NULL) : 0;
+}
+
+/* ---- the references of a job ---- */
+
+static int add_ref(peach_job_t *job, uint64_t number)
+{
+    Peach__Job *m = &job->message;
+    for (size_t i = 0; i < m->n_refs; i++)
+        if (m->refs[i]->put == number) return 0;
+    if (m->n_refs == WIRE_MAX_REFS)
+        return session_fail(job->session, PEACH_E_LIMIT, "more than %d values in one job",
+                            WIRE_MAX_REFS);
+    if (!find(job->session, number))
+        return session_fail(job->session, PEACH_E_ARGUMENT,
+                            "an item refers to a value that was not put here, or was dropped");
+    Peach__Ref **grown = realloc(m->refs, (m->n_refs + 1) * sizeof *grown);
+    Peach__Ref *ref = malloc(sizeof *ref);
+    if (grown) m->refs = grown;
+    if (!grown || !ref) {
+        free(ref);
+        return session_fail(job->session, PEACH_E_MEMORY, "out of memory");
+    }
+    peach__ref__init(ref);
+    ref->put = number;
+    m->refs[m->n_refs++] = ref;
+    return 0;
+}
+
+int job_find_refs(peach_job_t *job, const peach_value_t *value)
+{
+    int rc = 0;
+    if (value->kind == PEACH_REF) return add_ref(job, (uint64_t)value->integer);
+    if (value->kind != PEACH_LIST && value->kind != PEACH_MAP) return 0;
+    for (size_t i = 0; i < value->sequence.count && rc == 0; i++)
+        rc = job_find_refs(job, value->sequence.values[i]);
+    return rc;
+}
+
+int job_all_refs(peach_job_t *job)
+{
+    const list_t *puts = &job->session->puts;
+    int rc = 0;
+    for (node_t *n = list_first(puts); n && rc == 0; n = list_next(puts, n))
+        rc = add_ref(job, LIST_ITEM(n, put_t, node)->number);
+    return rc;
+}
+
+void job_free_refs(peach_job_t *job)
+{
+    for (size_t i = 0; i < job->message.n_refs; i++) free(job->message.refs[i]);
+    free(job->message.refs);
+}
