@@ -12,7 +12,7 @@
 #include <string.h>
 
 struct blob {
-    node_t node; /* in its client's list */
+    node_t node;         /* in its client's list */
     uint64_t id, number; /* ours; its client's */
     payload_t *payload;
 };
@@ -37,13 +37,15 @@ static int keep(broker_t *b, peer_t *client, wire_message_t *message, char *why,
     size_t bytes = payload_size(payload);
     int rc = PEACH_E_LIMIT;
     if (bytes > b->options.max_payload_bytes)
-        snprintf(why, size, "the value is %zu bytes encoded, over the broker's limit of %llu (see "
+        snprintf(why, size,
+                 "the value is %zu bytes encoded, over the broker's limit of %llu (see "
                  "peach broker --max-payload)",
                  bytes, (unsigned long long)b->options.max_payload_bytes);
     else if (client->blob_count >= WIRE_MAX_REFS)
         snprintf(why, size, "this client has put %d values already: drop some", WIRE_MAX_REFS);
     else if (b->blob_bytes + bytes > b->options.memory_bytes)
-        snprintf(why, size, "the values that were put take %llu MiB already, and the broker keeps "
+        snprintf(why, size,
+                 "the values that were put take %llu MiB already, and the broker keeps "
                  "no more than %llu (see peach broker --memory)",
                  (unsigned long long)(b->blob_bytes >> 20),
                  (unsigned long long)(b->options.memory_bytes >> 20));

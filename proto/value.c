@@ -299,9 +299,9 @@ static peach_value_t *array_alias(const peach_value_t *self)
 {
     payload_t *payload = peach_array_payload(self);
     if (!payload) return peach_value_copy(self);
-    peach_value_t *alias = peach_array_lent(self->array.dtype, self->array.ndim, self->array.shape,
-                                            self->array.data, self->array.size, payload_drop,
-                                            payload);
+    peach_value_t *alias =
+        peach_array_lent(self->array.dtype, self->array.ndim, self->array.shape, self->array.data,
+                         self->array.size, payload_drop, payload);
     if (alias) payload_ref(payload);
     return alias;
 }

@@ -398,8 +398,8 @@ static int get_array(cursor_t c, peach_value_t **out)
 static int get_kind(const field_t *f, int depth, peach_value_t **out)
 {
     static const uint8_t wire_of[] = {
-        0,          WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED64,
-        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_BYTES, WIRE_VARINT};
+        0,          WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED64, WIRE_BYTES,
+        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_VARINT};
     if (f->wire != wire_of[f->field]) return PEACH_E_PROTOCOL;
     const char *text = (const char *)f->bytes.at;
     size_t size = (size_t)(f->bytes.end - f->bytes.at);

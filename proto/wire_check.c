@@ -145,7 +145,8 @@ static bool jobs_ok(check_t *c, Peach__Job **jobs, size_t n_jobs)
             return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
         if (jobs[i]->weight > WIRE_MAX_WEIGHT)
             return fail(c, PEACH_E_PROTOCOL, "a weight is over 1000");
-        if (!count_ok(c, jobs[i]->n_refs, WIRE_MAX_REFS) || !name_ok(c, jobs[i]->function) || !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
+        if (!count_ok(c, jobs[i]->n_refs, WIRE_MAX_REFS) || !name_ok(c, jobs[i]->function) ||
+            !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
             return false;
     }
     return true;

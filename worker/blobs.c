@@ -10,11 +10,11 @@
 #include <string.h>
 
 typedef struct {
-    node_t node; /* the one that was used last comes last */
-    link_t *link; /* NULL: its broker has dropped it */
+    node_t node;        /* the one that was used last comes last */
+    link_t *link;       /* NULL: its broker has dropped it */
     uint64_t id, local; /* its broker's; ours, which executors know */
     payload_t *payload;
-    size_t uses; /* by jobs of orders */
+    size_t uses;                  /* by jobs of orders */
     uint8_t seats[MAX_SLOTS / 8]; /* bit i: seat i has it */
 } blob_t;
 

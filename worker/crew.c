@@ -4,6 +4,8 @@
 #include "inside.h"
 
 #include <signal.h>
+#include <unistd.h>
+#include <sys/wait.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,8 +14,15 @@ enum { RESTART_MS = 100, MAX_RESTART_MS = 5000, WEIGH_MS = 100 };
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
 {
     unsigned index = (unsigned)(seat - w->seats);
-    int rc = slot_start(&seat->process, w->options.executor, index, w->options.threads, error,
-                        error_size);
+    const seat_t *template =
+        w->options.fork && !seat->template ? &w->seats[w->options.slots] : NULL;
+    if (template && !crew_ready(w, template)) {
+        seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+        return 0;
+    }
+    int rc = template ? slot_fork(&seat->process, w->control, error, error_size)
+                      : slot_start(&seat->process, w->options.executor, index, w->options.threads,
+                                   seat->template ? &w->control : NULL, error, error_size);
     if (rc) return rc;
     seat->restart_ms = 0;
     seat->seen_claim = 0;
@@ -24,12 +33,26 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     seat->batch_job = NULL;
     seat->batch_jobs = 0;
     seat->batch.frames.shares = *block_place() != 0;
-    return shelf_send(w, seat, 0);
+    /* A copy has what its template has, and says so. */
+    return shelf_send(w, seat, template ? w->shelf_count : 0);
 }
 
 bool crew_ready(const worker_t *w, const seat_t *seat)
 {
     return seat->process.channel && !seat->retiring && seat->process.preloads == w->shelf_count;
+}
+
+/* The template is ready: so are the seats that waited for it. */
+static void start_copies(worker_t *w)
+{
+    char error[256];
+    for (unsigned i = 0; i < w->options.slots; i++) {
+        seat_t *seat = &w->seats[i];
+        if (seat->process.channel || !seat->restart_ms || seat->failures > 0) continue;
+        if (crew_start(w, seat, error, sizeof error) == 0) continue;
+        fprintf(stderr, "peach-worker: %s\n", error);
+        seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+    }
 }
 
 void crew_receive(worker_t *w, seat_t *seat)
@@ -48,6 +71,7 @@ void crew_receive(worker_t *w, seat_t *seat)
             if (seat->process.shared) atomic_fetch_add(&seat->process.shared->taken, 1);
         } else if (e->body_case == PEACH__ENVELOPE__BODY_REGISTRATION) {
             shelf_report(w, seat, e->registration);
+            if (seat->template && crew_ready(w, seat)) start_copies(w);
         }
         wire_message_destroy(&message);
     }
@@ -67,6 +91,10 @@ void crew_died(worker_t *w, seat_t *seat)
     blobs_unseat(w, seat);
     slot_clear(&seat->process);
     wire_batch_clear(&seat->batch);
+    if (seat->template) {
+        if (w->control >= 0) close(w->control);
+        w->control = -1;
+    }
     /* At once after a task killed it; with patience when it does not come up. */
     uint64_t wait = 0;
     if (!working) {
@@ -88,12 +116,25 @@ static void weigh(worker_t *w, seat_t *seat)
     kill(seat->process.pid, SIGKILL);
 }
 
+/* What executors started and left behind came to us: it is not to stay a zombie. */
+static void reap_strangers(const worker_t *w)
+{
+    for (;;) {
+        siginfo_t ended = {0};
+        if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0) return;
+        for (unsigned i = 0; i < w->seat_count; i++)
+            if (w->seats[i].process.pid == ended.si_pid) return;
+        waitpid(ended.si_pid, NULL, WNOHANG);
+    }
+}
+
 void crew_keep(worker_t *w)
 {
     char error[256];
     bool weighing = w->options.memory_bytes > 0 && w->now_ms - w->weighed_ms >= WEIGH_MS;
     if (weighing) w->weighed_ms = w->now_ms;
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    if (w->options.fork) reap_strangers(w);
+    for (unsigned i = 0; i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (weighing && seat->process.pid > 0) weigh(w, seat);
         if (slot_ended(&seat->process)) {

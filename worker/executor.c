@@ -12,17 +12,22 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CHANNEL_FD = 3, SHARED_FD = 4, FLUSH_NS = 10000000, MAX_PENDING = 65536, TRIM_MS = 1000 };
+enum { FLUSH_NS = 10000000, MAX_PENDING = 65536, TRIM_MS = 1000 };
 
 typedef struct {
     char *name;
@@ -61,6 +66,9 @@ typedef struct {
     payload_t **sent;   /* those that the supervisor has not opened yet, */
     size_t sent_count;
     uint32_t flushes, sent_flush; /* messages sent; the last one that had some */
+    bool template;
+    wire_batch_t *loaded; /* of a template: what its copies say of its preloads */
+    size_t loaded_count;
 } executor_t;
 
 static uint64_t read_clock(clockid_t clock)
@@ -73,6 +81,12 @@ static uint64_t read_clock(clockid_t clock)
 /* The coarse one costs a few nanoseconds: it is read for every item. */
 static uint64_t clock_ns(void) { return read_clock(CLOCK_MONOTONIC); }
 static uint64_t coarse_ns(void) { return read_clock(CLOCK_MONOTONIC_COARSE); }
+
+static void seed_unlike_siblings(void)
+{
+    unsigned seed;
+    if (getrandom(&seed, sizeof seed, 0) == sizeof seed) srand(seed);
+}
 
 static void die(const char *why)
 {
@@ -143,6 +157,19 @@ static char *describe(const failure_t *failure)
     return valid;
 }
 
+/* A copy of this process says the same of itself. */
+static void remember(executor_t *x, const Peach__Envelope *envelope)
+{
+    wire_batch_t *grown = realloc(x->loaded, (x->loaded_count + 1) * sizeof *grown);
+    size_t size = peach__envelope__get_packed_size(envelope);
+    if (!grown) die("out of memory");
+    x->loaded = grown;
+    wire_batch_t *copy = &x->loaded[x->loaded_count++];
+    *copy = (wire_batch_t){.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
+    if (!copy->bytes) die("out of memory");
+    peach__envelope__pack(envelope, copy->bytes);
+}
+
 static void report_preload(executor_t *x, const Peach__PreloadItem *item, const failure_t *failure)
 {
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
@@ -175,6 +202,7 @@ static void report_preload(executor_t *x, const Peach__PreloadItem *item, const 
     envelope.body_case = PEACH__ENVELOPE__BODY_REGISTRATION;
     envelope.registration = &registration;
     if (channel_put(x->channel, &envelope, NULL) != 0 || channel_flush(x->channel) != 0) exit(1);
+    if (x->template && !failure->status) remember(x, &envelope);
     free(error);
     free(functions);
     free(pointers);
@@ -515,7 +543,8 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
             die("out of memory");
         peach_value_t *value = NULL;
         if (item == &argument || job->n_refs == 0 || resolve(x, job, &item, &failure))
-            value = run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
+            value =
+                run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
         if (item != &argument) peach_value_destroy(&item);
         x->now_ns = coarse_ns();
         if (value) {
@@ -644,6 +673,94 @@ static void run_assign(executor_t *x, wire_message_t *message, const Peach__Assi
         run_singles(x, message, assign->singles[i], assign->jobs[assign->singles[i]->job]);
 }
 
+/* ---- templates ---- */
+
+static void tell_runtimes(executor_t *x, fork_phase_t phase)
+{
+    if (x->python) x->python->forks(x->python, phase);
+}
+
+/* In a copy: its own channel and page, in the places of the template's. */
+static void become_copy(executor_t *x, pid_t supervisor, const int theirs[2])
+{
+    /* Whatever kills the supervisor kills its executors; the process in between goes now. */
+    while (getppid() != supervisor) usleep(100);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != supervisor) _exit(127);
+    setpgid(0, 0);
+    close(CONTROL_FD);
+    channel_destroy(&x->channel);
+    x->channel = dup2(theirs[0], CHANNEL_FD) < 0 ? NULL : channel_new(CHANNEL_FD);
+    void *page = mmap(x->shared, sizeof *x->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                      theirs[1], 0);
+    if (!x->channel || page == MAP_FAILED) die("out of memory");
+    close(theirs[0]);
+    close(theirs[1]);
+    x->template = false;
+    tell_runtimes(x, FORK_CHILD);
+    seed_unlike_siblings();
+    for (size_t i = 0; i < x->loaded_count; i++)
+        if (channel_put_batch(x->channel, 0, &x->loaded[i]) != 0) die("out of memory");
+    if (channel_flush(x->channel) != 0) exit(1);
+}
+
+/* Copies this process; true in the copy. The process in between makes the copy the
+   supervisor's child. */
+static bool copy_process(executor_t *x, pid_t supervisor, const int theirs[2])
+{
+    int told[2];
+    pid_t copy = 0;
+    if (pipe2(told, O_CLOEXEC) != 0) told[0] = told[1] = -1;
+    tell_runtimes(x, FORK_BEFORE);
+    pid_t between = told[0] < 0 ? -1 : fork();
+    if (between == 0) {
+        copy = fork();
+        if (copy == 0) {
+            close(told[0]);
+            close(told[1]);
+            become_copy(x, supervisor, theirs);
+            return true;
+        }
+        _exit(write(told[1], &copy, sizeof copy) < 0);
+    }
+    tell_runtimes(x, FORK_PARENT);
+    close(told[1]);
+    if (between < 0 || read(told[0], &copy, sizeof copy) != sizeof copy) copy = 0;
+    close(told[0]);
+    while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR) {
+    }
+    if (send(CONTROL_FD, &copy, sizeof copy, MSG_NOSIGNAL) < 0) exit(0);
+    return false;
+}
+
+/* Serves requests for copies until there is a message; false in a copy. */
+static bool wait_as_template(executor_t *x)
+{
+    while (!channel_ready(x->channel, 0)) {
+        struct pollfd items[] = {{CHANNEL_FD, POLLIN, 0}, {CONTROL_FD, POLLIN, 0}};
+        if (poll(items, 2, -1) < 0 || !items[1].revents) continue;
+        pid_t supervisor;
+        int theirs[2];
+        union {
+            char bytes[CMSG_SPACE(sizeof theirs)];
+            struct cmsghdr aligned;
+        } room;
+        struct iovec part = {&supervisor, sizeof supervisor};
+        struct msghdr message = {.msg_iov = &part,
+                                 .msg_iovlen = 1,
+                                 .msg_control = room.bytes,
+                                 .msg_controllen = sizeof room.bytes};
+        if (recvmsg(CONTROL_FD, &message, MSG_CMSG_CLOEXEC) != sizeof supervisor ||
+            !CMSG_FIRSTHDR(&message))
+            exit(0);
+        memcpy(theirs, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof theirs);
+        if (copy_process(x, supervisor, theirs)) return false;
+        close(theirs[0]);
+        close(theirs[1]);
+    }
+    return true;
+}
+
 /* ---- the loop ---- */
 
 static void on_sigint(int signal) { (void)signal; }
@@ -651,6 +768,7 @@ static void on_sigint(int signal) { (void)signal; }
 static void serve(executor_t *x)
 {
     for (;;) {
+        if (x->template && !wait_as_template(x)) continue;
         /* Results are sent when there is nothing else to do, or often enough. */
         if (x->batch.elements > 0 && !channel_ready(x->channel, 0)) flush_batch(x);
         while ((x->sent_count > 0 || !block_pool_empty(x->pool)) &&
@@ -680,7 +798,6 @@ static void serve(executor_t *x)
 
 int main(int argc, char **argv)
 {
-    (void)argv;
     executor_t x = {0};
     void *page = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, SHARED_FD, 0);
     if (argc != 2 || page == MAP_FAILED)
@@ -693,9 +810,9 @@ int main(int argc, char **argv)
     x.pool = block_pool_new();
     x.blobs = idmap_new(&no_seed);
     x.batch.frames.shares = *block_place() != 0;
+    x.template = strcmp(argv[1], "template") == 0;
     if (!x.channel || !x.native || !x.pool || !x.blobs) die("out of memory");
-    unsigned seed;
-    if (getrandom(&seed, sizeof seed, 0) == sizeof seed) srand(seed); /* unlike its siblings */
+    seed_unlike_siblings();
     struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     serve(&x);

@@ -72,6 +72,7 @@ typedef struct {
     const Peach__Job *batch_job; /* the last job in it; it is number batch_jobs - 1 */
     uint32_t batch_jobs;
     bool batch_single; /* it has tasks of one item only */
+    bool template;     /* it runs nothing: the others are copies of it */
 } seat_t;
 
 /* A preload and what the executors say of it. */
@@ -92,9 +93,11 @@ struct worker {
     link_t *links;
     size_t link_count;
     uint64_t last_monitor;
-    seat_t *seats;
-    list_t waiting;     /* orders for the next free executor */
-    size_t order_count; /* waiting and with executors */
+    seat_t *seats;       /* one a slot, and behind them the template */
+    unsigned seat_count; /* with the template, if there is one */
+    int control;         /* of the template; -1: there is none */
+    list_t waiting;      /* orders for the next free executor */
+    size_t order_count;  /* waiting and with executors */
     shelf_item_t *shelf;
     size_t shelf_count;
     list_t blobs; /* values that clients put, those used last behind */
@@ -186,6 +189,8 @@ void blobs_unseat(worker_t *w, const seat_t *seat);
 
 /* ---- crew.c ---- */
 
+/* Starts the seat's process. With a template it may be too early: then it is tried again
+   when that is ready. */
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size);
 void crew_receive(worker_t *w, seat_t *seat);
 void crew_died(worker_t *w, seat_t *seat);

@@ -32,6 +32,7 @@ enum {
     KEY_MEMORY,
     KEY_RECYCLE,
     KEY_CACHE,
+    KEY_START,
     KEY_ITEM_TIMEOUT,
     KEY_GRACE,
     KEY_PARENT,
@@ -54,6 +55,11 @@ static const struct argp_option options[] = {
     {"memory", KEY_MEMORY, "MIB", 0,
      "Kill an executor that takes more; the item that it ran fails, or runs again (default: no "
      "limit)",
+     0},
+    {"start", KEY_START, "HOW", 0,
+     "spawn: each executor loads the preloads (default). fork: one does, and the others are "
+     "copies of it: faster, and memory is shared; threads, connections and devices that a preload "
+     "opens do not survive the copy",
      0},
     {"cache", KEY_CACHE, "MIB", 0,
      "Keep so much of the values that clients put (peach_put) for the next task (default 1024)", 0},
@@ -126,6 +132,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_THREADS: a->worker.threads = number(state, arg, 0, 1024, "--threads"); break;
     case KEY_MEMORY:
         a->worker.memory_bytes = (uint64_t)number(state, arg, 16, INT_MAX, "--memory") << 20;
+        break;
+    case KEY_START:
+        if (strcmp(arg, "spawn") != 0 && strcmp(arg, "fork") != 0)
+            argp_error(state, "--start: '%s' is neither spawn nor fork", arg);
+        a->worker.fork = *arg == 'f';
         break;
     case KEY_CACHE:
         a->worker.cache_bytes = (uint64_t)number(state, arg, 0, INT_MAX, "--cache") << 20;

@@ -142,7 +142,7 @@ runtime_t *native_runtime_new(const shared_t *shared)
 {
     native_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;
-    self->base = (runtime_t){native_load, native_call, native_destroy};
+    self->base = (runtime_t){native_load, native_call, NULL, native_destroy};
     self->shared = shared;
     return &self->base;
 }

@@ -41,6 +41,8 @@ typedef struct {
 /* Told of each function that a preload defines; handle is the runtime's. */
 typedef void (*define_fn)(void *executor, const char *name, void *handle);
 
+typedef enum { FORK_BEFORE, FORK_PARENT, FORK_CHILD } fork_phase_t;
+
 struct runtime {
     /* Loads a preload and defines its functions. 0 or a negative status. */
     int (*load)(runtime_t *self, const Peach__PreloadItem *item, define_fn define, void *executor,
@@ -49,6 +51,9 @@ struct runtime {
        is the result then. NULL with failure set. */
     peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call,
                            peach_value_t *scratch, failure_t *failure);
+    /* This process is copied: told before, and after in the one and in the other. NULL:
+       nothing needs to be done. */
+    void (*forks)(runtime_t *self, fork_phase_t phase);
     void (*destroy)(runtime_t **self_p);
 };
 

@@ -167,7 +167,7 @@ void shelf_take(worker_t *w, wire_message_t *message, Peach__PreloadItem **items
                                  : peach_status_text(rc));
     }
     if (w->shelf_count == before && count == 0) return;
-    for (unsigned i = 0; i < w->options.slots; i++)
+    for (unsigned i = 0; i < w->seat_count; i++)
         if (w->seats[i].process.channel) shelf_send(w, &w->seats[i], before);
     tell_brokers(w);
 }
@@ -226,7 +226,7 @@ void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report)
     shelf_item_t *item = &w->shelf[seat->process.preloads++];
     if (report->preloads[0]->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED) {
         fail(w, item, report->preloads[0]->error);
-    } else if (item->state != PEACH__PRELOAD_STATE__PRELOAD_FAILED) {
+    } else if (!seat->template && item->state != PEACH__PRELOAD_STATE__PRELOAD_FAILED) {
         item_unload(item);
         item->functions = calloc(report->n_functions + 1, sizeof *item->functions);
         for (size_t i = 0; item->functions && i < report->n_functions; i++) {
@@ -255,7 +255,7 @@ void shelf_died(worker_t *w, seat_t *seat, const char *cause)
 
 void shelf_unload(worker_t *w, seat_t *seat)
 {
-    for (size_t i = 0; i < seat->process.preloads && i < w->shelf_count; i++)
+    for (size_t i = 0; !seat->template && i < seat->process.preloads && i < w->shelf_count; i++)
         if (w->shelf[i].ready > 0) w->shelf[i].ready--;
 }
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CHANNEL_FD = 3, SHARED_FD = 4 };
-
 /* In the child: nothing of the supervisor's but its two descriptors. */
-static void become_executor(const char *executor, int socket, int page, pid_t parent,
+static void become_executor(const char *executor, int socket, int page, int control, pid_t parent,
                             unsigned index, unsigned threads)
 {
     static const char *const thread_names[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",
@@ -33,18 +32,21 @@ static void become_executor(const char *executor, int socket, int page, pid_t pa
     signal(SIGPIPE, SIG_DFL);
     setpgid(0, 0); /* Ctrl-C on the terminal is the supervisor's to handle */
     int high_socket = fcntl(socket, F_DUPFD, 10), high_page = fcntl(page, F_DUPFD, 10);
-    if (dup2(high_socket, CHANNEL_FD) < 0 || dup2(high_page, SHARED_FD) < 0) _exit(127);
+    int high_control = control < 0 ? -1 : fcntl(control, F_DUPFD, 10);
+    if (dup2(high_socket, CHANNEL_FD) < 0 || dup2(high_page, SHARED_FD) < 0 ||
+        (control >= 0 && dup2(high_control, CONTROL_FD) < 0))
+        _exit(127);
     int null = open("/dev/null", O_RDONLY);
     if (null >= 0) dup2(null, 0);
     dup2(2, 1); /* what tasks print must not mix with anybody's results */
-    close_range(5, ~0U, 0);
+    close_range(control < 0 ? CONTROL_FD : CONTROL_FD + 1, ~0U, 0);
     char number[16];
     if (threads > 0) {
         snprintf(number, sizeof number, "%u", threads);
         for (size_t i = 0; i < sizeof thread_names / sizeof *thread_names; i++)
             setenv(thread_names[i], number, 1);
     }
-    snprintf(number, sizeof number, "%u", index);
+    snprintf(number, sizeof number, control < 0 ? "%u" : "template", index);
     execl(executor, "peach-executor", number, (char *)NULL);
     _exit(127);
 }
@@ -56,34 +58,87 @@ static int failed(slot_t *self, const char *what, char *error, size_t size)
     return PEACH_E_SYSTEM;
 }
 
-int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, char *error,
-               size_t error_size)
+/* Makes channel and page; theirs[2] are the executor's ends of them. */
+static int prepare(slot_t *self, int theirs[2], char *error, size_t size)
 {
+    const int room = 1 << 20;
     int pair[2] = {-1, -1}, page = memfd_create("peach-slot", MFD_CLOEXEC);
     *self = (slot_t){0};
     if (page < 0 || ftruncate(page, sizeof(shared_t)) != 0)
-        return failed(self, "memfd", error, error_size);
+        return failed(self, "memfd", error, size);
     void *memory = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
     if (memory == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         close(page);
-        return failed(self, "socketpair", error, error_size);
+        return failed(self, "socketpair", error, size);
     }
     self->shared = memory;
-    const int room = 1 << 20;
     setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    pid_t parent = getpid();
-    self->pid = fork();
-    if (self->pid == 0) become_executor(executor, pair[1], page, parent, index, threads);
+    theirs[0] = pair[1];
+    theirs[1] = page;
+    if ((self->channel = channel_new(pair[0])) != NULL) return 0;
+    close(pair[0]);
     close(pair[1]);
     close(page);
-    self->channel = self->pid > 0 ? channel_new(pair[0]) : NULL;
-    if (!self->channel) {
-        close(pair[0]);
-        return failed(self, "fork", error, error_size);
+    return failed(self, "memory", error, size);
+}
+
+int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, int *control_p,
+               char *error, size_t error_size)
+{
+    int theirs[2], control[2] = {-1, -1};
+    int rc = prepare(self, theirs, error, error_size);
+    if (rc) return rc;
+    pid_t parent = getpid();
+    bool made = !control_p || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) == 0;
+    if (made) self->pid = fork();
+    if (made && self->pid == 0)
+        become_executor(executor, theirs[0], theirs[1], control[1], parent, index, threads);
+    close(theirs[0]);
+    close(theirs[1]);
+    if (control[1] >= 0) close(control[1]);
+    if (made && self->pid > 0) {
+        if (control_p) *control_p = control[0];
+        return 0;
     }
-    return 0;
+    if (control[0] >= 0) close(control[0]);
+    self->pid = 0;
+    return failed(self, "fork", error, error_size);
+}
+
+int slot_fork(slot_t *self, int control, char *error, size_t error_size)
+{
+    enum { PATIENCE_MS = 10000 };
+    int theirs[2];
+    int rc = prepare(self, theirs, error, error_size);
+    if (rc) return rc;
+    pid_t ours = getpid(), made = 0;
+    union {
+        char bytes[CMSG_SPACE(sizeof theirs)];
+        struct cmsghdr aligned;
+    } room = {0};
+    struct iovec part = {&ours, sizeof ours};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = room.bytes,
+                             .msg_controllen = sizeof room.bytes};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof theirs);
+    memcpy(CMSG_DATA(head), theirs, sizeof theirs);
+    bool asked = sendmsg(control, &message, MSG_NOSIGNAL) == sizeof ours;
+    close(theirs[0]);
+    close(theirs[1]);
+    struct pollfd answer = {control, POLLIN, 0};
+    if (asked && poll(&answer, 1, PATIENCE_MS) > 0 &&
+        recv(control, &made, sizeof made, 0) == sizeof made && made > 0) {
+        self->pid = made;
+        return 0;
+    }
+    if (asked) errno = EAGAIN;
+    return failed(self, "the template", error, error_size);
 }
 
 bool slot_ended(const slot_t *self)

@@ -20,10 +20,15 @@ typedef struct {
     uint32_t preloads; /* preloads it has answered for */
 } slot_t;
 
-/* Starts an executor; threads goes into OMP_NUM_THREADS and its like. 0, or
-   PEACH_E_SYSTEM with a sentence in error. */
-int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, char *error,
-               size_t error_size);
+/* Starts an executor; threads goes into OMP_NUM_THREADS and its like. With control_p it is
+   a template, which runs no tasks: *control_p gets the socket on which slot_fork asks it for
+   copies of itself. 0, or PEACH_E_SYSTEM with a sentence in error. */
+int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, int *control_p,
+               char *error, size_t error_size);
+
+/* Starts an executor as a copy of a template: with all that it has loaded. It is our
+   child (we must be a subreaper). */
+int slot_fork(slot_t *self, int control, char *error, size_t error_size);
 
 /* Whether the process has ended. Its channel ends then too, unless something that a
    task forked holds it open. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 void worker_say(const worker_t *w, const char *format, ...)
@@ -65,11 +66,14 @@ static int open_links(worker_t *w, char *error, size_t size)
 
 static int start_crew(worker_t *w, char *error, size_t size)
 {
-    w->seats = calloc(w->options.slots, sizeof *w->seats);
+    w->seats = calloc(w->options.slots + 1, sizeof *w->seats);
     if (!w->seats) return PEACH_E_MEMORY;
-    for (unsigned i = 0; i < w->options.slots; i++) list_init(&w->seats[i].orders);
+    w->seat_count = w->options.slots + w->options.fork;
+    for (unsigned i = 0; i < w->seat_count; i++) list_init(&w->seats[i].orders);
+    w->seats[w->options.slots].template = w->options.fork;
+    if (w->options.fork && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return PEACH_E_SYSTEM;
     int rc = 0;
-    for (unsigned i = 0; i < w->options.slots && rc == 0; i++)
+    for (unsigned i = w->seat_count; i-- > 0 && rc == 0;) /* the template first */
         rc = crew_start(w, &w->seats[i], error, size);
     return rc;
 }
@@ -83,6 +87,7 @@ worker_t *worker_new(const worker_options_t *options, int *status, char *error, 
     w->options = *options;
     list_init(&w->waiting);
     list_init(&w->blobs);
+    w->control = -1;
     w->now_ms = w->lost_ms = awake_ms(&w->clock);
     gethostname(w->host, sizeof w->host - 1);
     randombytes_buf(w->session, sizeof w->session);
@@ -101,13 +106,14 @@ void worker_destroy(worker_t **self_p)
     if (!w) return;
     orders_clear(w);
     blobs_clear(w);
-    for (unsigned i = 0; w->seats && i < w->options.slots; i++) {
+    for (unsigned i = 0; w->seats && i < w->seat_count; i++) {
         char cause[256];
         slot_reap(&w->seats[i].process, cause, sizeof cause);
         slot_clear(&w->seats[i].process);
         wire_batch_free(&w->seats[i].batch);
     }
     free(w->seats);
+    if (w->control >= 0) close(w->control);
     for (size_t i = 0; i < w->link_count; i++) link_close(&w->links[i]);
     free(w->links);
     if (w->context) zmq_ctx_term(w->context);
@@ -139,7 +145,7 @@ static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd)
         items[count++] = (zmq_pollitem_t){NULL, wire_fd(w->links[i].monitor), ZMQ_POLLIN, 0};
     }
     items[count++] = (zmq_pollitem_t){NULL, stop_fd, ZMQ_POLLIN, 0};
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    for (unsigned i = 0; i < w->seat_count; i++) {
         const slot_t *process = &w->seats[i].process;
         bool waits = blocked(&w->seats[i]);
         full |= waits;
@@ -156,7 +162,7 @@ static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd)
 
 static void serve_seats(worker_t *w, const zmq_pollitem_t *items)
 {
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    for (unsigned i = 0; i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (!seat->process.channel) continue;
         if (items[i].revents & ZMQ_POLLOUT) channel_flush(seat->process.channel);
@@ -206,7 +212,7 @@ static void begin_drain(worker_t *w)
 
 int worker_run(worker_t *w, int stop_fd)
 {
-    zmq_pollitem_t *items = calloc(2 * w->link_count + 1 + w->options.slots, sizeof *items);
+    zmq_pollitem_t *items = calloc(2 * w->link_count + 1 + w->seat_count, sizeof *items);
     if (!items) return PEACH_E_MEMORY;
     int rc = 0, stops = 0;
     while (!finished(w)) {

@@ -23,6 +23,7 @@ typedef struct {
     size_t label_count;
     uint64_t memory_bytes;  /* resident memory an executor may take; 0: no limit */
     uint64_t cache_bytes;   /* values that clients put, kept for orders to come */
+    bool fork;              /* executors are copies of one that has loaded the preloads */
     unsigned recycle;       /* items after which an executor is replaced; 0: never */
     unsigned item_ms;       /* how long an item may run at most; 0: as its job says */
     unsigned grace_ms;      /* from the interrupt to the kill */

@@ -8,7 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEY_SLOTS = 'n', KEY_PORT = 'p', KEY_PRELOAD = 'l', KEY_MEMORY = 256, KEY_RECYCLE };
+enum {
+    KEY_SLOTS = 'n',
+    KEY_PORT = 'p',
+    KEY_PRELOAD = 'l',
+    KEY_MEMORY = 256,
+    KEY_RECYCLE,
+    KEY_START
+};
 
 typedef struct {
     connect_options_t connect;
@@ -39,6 +46,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_RECYCLE:
         option_number(state, arg, 1, INT_MAX, "--recycle");
         a->local.recycle = arg;
+        break;
+    case KEY_START:
+        if (strcmp(arg, "spawn") != 0 && strcmp(arg, "fork") != 0)
+            argp_error(state, "--start: '%s' is neither spawn nor fork", arg);
+        a->local.start = arg;
         break;
     case KEY_PRELOAD:
         if (a->local.preload_count == MAX_PRELOADS)
@@ -80,6 +92,8 @@ int command_run(int argc, char **argv)
          "A Python file, module:NAME, or a .so plugin; may be repeated", 10},
         {"memory", KEY_MEMORY, "MIB", 0, "Kill an executor that takes more", 10},
         {"recycle", KEY_RECYCLE, "N", 0, "Replace an executor after N items", 10},
+        {"start", KEY_START, "HOW", 0,
+         "spawn (default), or fork: executors are copies of one that loaded the preloads", 10},
         {"port", KEY_PORT, "PORT", 0, "Of the broker on 127.0.0.1 (default: any free one)", 10},
         {0}};
     static const struct argp_child children[] = {{&job_argp, 0, NULL, 0}, {0}};

@@ -55,9 +55,9 @@ struct peach {
     uint64_t last_job, last_number, last_request;
     idmap_t *tasks; /* number -> task_t, of all jobs */
     uint64_t flying_tasks, flying_bytes;
-    uint64_t unsent;       /* flying tasks that are in no batch */
-    block_pool_t *pool;    /* for large payloads */
-    list_t puts;           /* values that were put */
+    uint64_t unsent;    /* flying tasks that are in no batch */
+    block_pool_t *pool; /* for large payloads */
+    list_t puts;        /* values that were put */
     uint64_t last_put;
     wire_batch_t batch;    /* Submit */
     uint64_t batch_serial; /* changes when the batch is emptied */

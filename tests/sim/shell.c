@@ -129,8 +129,8 @@ static void on_release(void *shell, void *user) { (void)shell, (void)user; }
 
 void shell_start(world_t *w)
 {
-    static const sched_ops_t ops = {on_assign,  on_cancel,  on_give_back, on_fail,
-                                    on_drained, NULL,       on_release,   on_release};
+    static const sched_ops_t ops = {on_assign,  on_cancel, on_give_back, on_fail,
+                                    on_drained, NULL,      on_release,   on_release};
     sched_config_t config = {.window_tasks = WINDOW_TASKS, .first_lease = w->now_ms * 1000};
     w->sched = sched_new(&config, &ops, w);
     w->lease_count = 0;

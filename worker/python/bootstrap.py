@@ -82,6 +82,12 @@ def seed(number):
     numpy.random.seed([number & 0xFFFFFFFF, number >> 32])
 
 
+def after_fork():
+    """Unlike its siblings: Python's own generator sees to itself."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
 def as_array(view, dtype, shape):
     """An array over the memory of view: numpy's if it is there."""
     try:

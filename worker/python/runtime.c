@@ -16,7 +16,7 @@
 
 typedef struct {
     runtime_t base;
-    PyObject *load_file, *load_module, *seed, *describe;
+    PyObject *load_file, *load_module, *seed, *describe, *after_fork;
 } python_t;
 
 static const shared_t *page;
@@ -98,8 +98,8 @@ static PyObject *run(python_t *self, PyObject *function, const call_t *call)
     }
     for (; made < call->arg_count; made++)
         if (!(args[made] = python_from_value(call->args[made]))) goto done;
-    result = PyObject_Vectorcall(function, args,
-                                 call->arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    result =
+        PyObject_Vectorcall(function, args, call->arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 done:
     while (made > 0) Py_DECREF(args[--made]);
     if (args != few + 1) free(args - 1);
@@ -121,6 +121,20 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
         PyErr_Clear();
     }
     return value;
+}
+
+static void python_forks(runtime_t *base, fork_phase_t phase)
+{
+    if (phase == FORK_BEFORE) {
+        PyOS_BeforeFork();
+    } else if (phase == FORK_PARENT) {
+        PyOS_AfterFork_Parent();
+    } else {
+        PyOS_AfterFork_Child();
+        PyObject *done = PyObject_CallNoArgs(((python_t *)base)->after_fork);
+        if (!done) PyErr_Print();
+        Py_XDECREF(done);
+    }
 }
 
 static void python_destroy(runtime_t **self_p)
@@ -161,6 +175,7 @@ static bool run_bootstrap(python_t *self, failure_t *failure)
         self->load_module = PyObject_GetAttrString(module, "load_module");
         self->seed = PyObject_GetAttrString(module, "seed");
         self->describe = PyObject_GetAttrString(module, "describe");
+        self->after_fork = PyObject_GetAttrString(module, "after_fork");
         python_value_init(PyObject_GetAttrString(module, "as_array"));
     }
     Py_XDECREF(code);
@@ -178,7 +193,7 @@ runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure)
     python_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;
     page = shared;
-    self->base = (runtime_t){python_load, python_call, python_destroy};
+    self->base = (runtime_t){python_load, python_call, python_forks, python_destroy};
     /* Python makes KeyboardInterrupt of SIGINT only if nobody else had it at its start. */
     signal(SIGINT, SIG_DFL);
     if (!start_interpreter(failure) || !run_bootstrap(self, failure)) {
