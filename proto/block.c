@@ -59,18 +59,17 @@ static void find_place(char *place, size_t size)
 {
     char boot[40] = "";
     struct stat pids;
-    const char *wish = getenv("PEACH_SHARED_MEMORY");
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
     bool read = file && fscanf(file, "%36s", boot) == 1;
     if (file) fclose(file);
     *place = 0;
-    if (!read || (wish && strcmp(wish, "0") == 0)) return;
+    if (!read) return;
     /* Others may open our descriptors only if we may be traced. */
     if (prctl(PR_GET_DUMPABLE) != 1 || stat("/proc/self/ns/pid", &pids) != 0) return;
     snprintf(place, size, "%s:%llu:%u", boot, (unsigned long long)pids.st_ino, geteuid());
 }
 
-const char *block_place(void)
+static const char *place_of_ours(void)
 {
     static char place[96];
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -81,6 +80,14 @@ const char *block_place(void)
     pthread_mutex_unlock(&lock);
     return place;
 }
+
+const char *block_place(void)
+{
+    const char *wish = getenv("PEACH_SHARED_MEMORY");
+    return wish && strcmp(wish, "0") == 0 ? "" : place_of_ours();
+}
+
+bool block_local(void) { return *place_of_ours() != 0; }
 
 /* ---- life ---- */
 

@@ -33,6 +33,9 @@ typedef struct block_pool block_pool_t;
    PEACH_SHARED_MEMORY=0 says that it must not. Static storage. */
 const char *block_place(void);
 
+/* Whether this process can share blocks with one that it started. */
+bool block_local(void);
+
 /* NULL when memory is out. */
 block_pool_t *block_pool_new(void);
 

@@ -81,11 +81,10 @@ static void make_room(worker_t *w)
     }
 }
 
-/* In shared memory, so that it is there once for all executors. */
-static payload_t *share(worker_t *w, payload_t *payload)
+payload_t *blobs_share(worker_t *w, payload_t *payload)
 {
-    size_t size = payload_size(payload);
-    if (payload_shared(payload) || size < BLOCK_LEAST || !*block_place()) return payload;
+    size_t size = payload ? payload_size(payload) : 0;
+    if (size < BLOCK_LEAST || payload_shared(payload) || !block_local()) return payload;
     if (!w->pool && !(w->pool = block_pool_new())) return payload;
     block_t *block = block_new(w->pool, size);
     if (!block) return payload;
@@ -109,7 +108,7 @@ void blobs_take(worker_t *w, link_t *link, wire_message_t *message)
     blob->link = link;
     blob->id = put->number;
     blob->local = ++w->last_blob;
-    blob->payload = share(w, payload);
+    blob->payload = blobs_share(w, payload);
     w->blob_bytes += payload_size(blob->payload);
     list_append(&w->blobs, &blob->node);
     blob->uses++; /* it is to stay for the orders that come behind it */

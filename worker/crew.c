@@ -32,7 +32,7 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     wire_batch_clear(&seat->batch);
     seat->batch_job = NULL;
     seat->batch_jobs = 0;
-    seat->batch.frames.shares = *block_place() != 0;
+    seat->batch.frames.shares = block_local();
     /* A copy has what its template has, and says so. */
     return shelf_send(w, seat, template ? w->shelf_count : 0);
 }

@@ -809,7 +809,7 @@ int main(int argc, char **argv)
     static const table_seed_t no_seed; /* the supervisor's numbers are nobody's choice */
     x.pool = block_pool_new();
     x.blobs = idmap_new(&no_seed);
-    x.batch.frames.shares = *block_place() != 0;
+    x.batch.frames.shares = block_local();
     x.template = strcmp(argv[1], "template") == 0;
     if (!x.channel || !x.native || !x.pool || !x.blobs) die("out of memory");
     seed_unlike_siblings();

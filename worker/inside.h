@@ -176,6 +176,10 @@ void blobs_drop(worker_t *w, link_t *link, const Peach__Drop *drop);
 void blobs_forget(worker_t *w, const link_t *link);
 void blobs_clear(worker_t *w);
 
+/* A large payload that came as a frame, in shared memory, so that executors need no copy.
+   Takes the payload, which may be NULL; what comes back may be the same one. */
+payload_t *blobs_share(worker_t *w, payload_t *payload);
+
 /* An order's job needs its values: writes our numbers into its references. false when one
    is missing that the broker has: it is told, and the order is to go back. */
 bool blobs_hold(worker_t *w, link_t *link, Peach__Job *job);

@@ -108,6 +108,7 @@ static void take_task(worker_t *w, link_t *link, wire_message_t *message, copies
     char why[96];
     bool refused = !order.payload && errno != ENOMEM && errno != ENOENT;
     if (refused) snprintf(why, sizeof why, "the items cannot be taken: %s", strerror(errno));
+    order.payload = blobs_share(w, order.payload);
     order.todo_count = order.todo ? task->n_todo : 0;
     for (size_t i = 0; i < order.todo_count; i++)
         order.todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};

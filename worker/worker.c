@@ -178,6 +178,7 @@ static void keep_time(worker_t *w)
         orders_look(w);
     }
     bool there = false;
+    if (w->pool) block_pool_trim(w->pool);
     for (size_t i = 0; i < w->link_count; i++) {
         link_keep(w, &w->links[i]);
         there |= w->links[i].welcomed;
