@@ -99,7 +99,7 @@ part_t *run_take(sched_t *s, run_t *run)
     sched_task_spec_t spec = run_next(s, run);
     job_t *job = run->job;
     task_t *task = NULL;
-    int rc = spec.payload ? task_new(job, &spec, &task) : PEACH_E_MEMORY;
+    int rc = spec.payload ? task_new(s, job, &spec, &task) : PEACH_E_MEMORY;
     if (rc) {
         s->counts.failed_items++;
         s->ops.fail(s->shell, job->client->user, spec.number, 0, 1, rc,

@@ -357,7 +357,7 @@ int sched_submit(sched_t *s, sched_client_t *c, uint64_t id, const sched_task_sp
              (idmap_get(c->numbers, spec->number) || run_has(c, spec->number)))
         ; /* a duplicate */
     else if ((rc = task_room(s, c, 1)) == 0)
-        rc = task_new(job, spec, &task);
+        rc = task_new(s, job, spec, &task);
     if (!task) {
         s->ops.release_payload(s->shell, spec->payload);
         if (job && job->tasks == 0) job_end(s, job);
@@ -552,5 +552,6 @@ void sched_destroy(sched_t **self_p)
         lane_destroy(s, LIST_ITEM(list_first(&s->lane_list), lane_t, sched_node));
     idmap_destroy(&s->leases);
     table_destroy(&s->lanes);
+    pool_clear(&s->tasks);
     free(s);
 }

@@ -10,6 +10,7 @@
 
 #include "idmap.h"
 #include "list.h"
+#include "pool.h"
 #include "sched.h"
 
 enum { PRIORITIES = 8 };
@@ -171,6 +172,7 @@ struct sched {
     idmap_t *leases;
     table_t *lanes;
     list_t lane_list, workers, clients, timed;
+    pool_t tasks;
     sched_counts_t counts;
 };
 
@@ -192,7 +194,7 @@ void part_end(sched_t *s, part_t *part);
 int task_room(const sched_t *s, const sched_client_t *client, size_t count);
 
 /* 0, PEACH_E_ARGUMENT or PEACH_E_MEMORY. */
-int task_new(job_t *job, const sched_task_spec_t *spec, task_t **task_p);
+int task_new(sched_t *s, job_t *job, const sched_task_spec_t *spec, task_t **task_p);
 
 /* Records a lost attempt. */
 int part_charge(part_t *part, const sched_attempt_t *attempt);

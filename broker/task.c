@@ -60,13 +60,14 @@ static void part_init(part_t *part, task_t *task)
     list_append(&task->parts, &part->task_node);
 }
 
-static task_t *task_add(job_t *job, const sched_task_spec_t *spec, const ranges_t *todo)
+static task_t *task_add(sched_t *s, job_t *job, const sched_task_spec_t *spec, const ranges_t *todo)
 {
-    task_t *task = calloc(1, sizeof *task);
+    task_t *task = pool_get(&s->tasks, sizeof *task);
     if (!task) return NULL;
+    *task = (task_t){0};
     sched_client_t *client = job->client;
     if (idmap_put(client->numbers, spec->number, task) != 0) {
-        free(task);
+        pool_put(&s->tasks, task);
         return NULL;
     }
     task->job = job;
@@ -109,11 +110,11 @@ int task_room(const sched_t *s, const sched_client_t *c, size_t count)
     return full ? PEACH_E_LIMIT : 0;
 }
 
-int task_new(job_t *job, const sched_task_spec_t *spec, task_t **task_p)
+int task_new(sched_t *s, job_t *job, const sched_task_spec_t *spec, task_t **task_p)
 {
     ranges_t todo;
     int rc = make_todo(&todo, spec);
-    if (rc == 0 && !(*task_p = task_add(job, spec, &todo))) rc = PEACH_E_MEMORY;
+    if (rc == 0 && !(*task_p = task_add(s, job, spec, &todo))) rc = PEACH_E_MEMORY;
     if (rc) ranges_clear(&todo);
     return rc;
 }
@@ -131,7 +132,7 @@ static void task_end(sched_t *s, task_t *task)
         client->bytes -= task->bytes;
     }
     s->ops.release_payload(s->shell, task->payload);
-    free(task);
+    pool_put(&s->tasks, task);
     if (--job->tasks == 0) job_end(s, job);
 }
 

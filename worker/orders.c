@@ -27,7 +27,7 @@ static void order_free(worker_t *w, order_t *order)
     }
     payload_unref(&order->payload);
     free(order->todo);
-    free(order);
+    pool_put(&w->orders, order);
 }
 
 /* Reports the end of an order without results; the broker queues what is missing. */
@@ -69,7 +69,7 @@ static bool copy_job(worker_t *w, link_t *link, const Peach__Assign *assign, cop
 static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
                  uint32_t job, const order_t *model, const char *refused)
 {
-    order_t *order = malloc(sizeof *order);
+    order_t *order = pool_get(&w->orders, sizeof *order);
     if (!order || !copy_job(w, link, assign, copies, job) || !model->payload) {
         Peach__Result result = PEACH__RESULT__INIT;
         Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
@@ -86,7 +86,7 @@ static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_
         link_result(link, NULL, &result, model->lease);
         payload_unref(&payload);
         free(model->todo);
-        free(order);
+        if (order) pool_put(&w->orders, order);
         return;
     }
     *order = *model;
@@ -529,4 +529,5 @@ void orders_clear(worker_t *w)
     for (unsigned i = 0; i < w->options.slots && w->seats; i++)
         for (node_t *n; (n = list_first(&w->seats[i].orders)) != NULL;)
             order_free(w, LIST_ITEM(n, order_t, node));
+    pool_clear(&w->orders);
 }

@@ -503,6 +503,7 @@ void peach_close(peach_t **self_p)
     free(self->cancels);
     idmap_destroy(&self->tasks);
     puts_clear(self);
+    pool_clear(&self->free_tasks);
     block_pool_destroy(&self->pool);
     close_socket(self);
     if (self->context) zmq_ctx_term(self->context);

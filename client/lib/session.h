@@ -11,6 +11,7 @@
 #include "endpoint.h"
 #include "idmap.h"
 #include "list.h"
+#include "pool.h"
 #include "ranges.h"
 #include "batch.h"
 #include <peach/peach.h>
@@ -53,7 +54,8 @@ struct peach {
     bool busy;   /* inside a callback */
     list_t jobs;
     uint64_t last_job, last_number, last_request;
-    idmap_t *tasks; /* number -> task_t, of all jobs */
+    pool_t free_tasks; /* not in use */
+    idmap_t *tasks;    /* number -> task_t, of all jobs */
     uint64_t flying_tasks, flying_bytes;
     uint64_t unsent;    /* flying tasks that are in no batch */
     block_pool_t *pool; /* for large payloads */

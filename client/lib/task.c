@@ -1,7 +1,7 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
-#include "task.h"
+#include "job.h"
 
 #include "items.h"
 #include "value_tree.h"
@@ -62,8 +62,9 @@ void peach_result_clear(peach_result_t *result)
 task_t *task_new(peach_job_t *job, uint64_t number, uint64_t first_item, uint32_t items,
                  payload_t **payload_p, bool unordered)
 {
-    task_t *self = calloc(1, sizeof *self);
+    task_t *self = pool_get(&job->session->free_tasks, sizeof *self);
     if (!self) return NULL;
+    *self = (task_t){0};
     self->job = job;
     self->number = number;
     self->first_item = first_item;
@@ -95,7 +96,7 @@ void task_destroy(task_t **self_p)
     if (self->pieces != &self->one) free(self->pieces);
     ranges_clear(&self->todo);
     payload_unref(&self->payload);
-    free(self);
+    pool_put(&self->job->session->free_tasks, self);
 }
 
 /* ---- taking ---- */

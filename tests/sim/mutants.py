@@ -45,8 +45,8 @@ BUGS = {
     "a drained worker is told once only": (
         "broker/sched.c", "if (connected) w->drained = false;", ""),
     "what is left of a part given out in pieces is lost": (
-        "broker/lane.c", "    if (piece)\n        part = piece;\n    else\n        flow_take(s, flow, part);",
-        "    flow_take(s, flow, part);\n    if (piece) part = piece;"),
+        "broker/lane.c", "    if (piece) return piece;\n    lane_unqueue(s, part);\n    return part;",
+        "    lane_unqueue(s, part);\n    return piece ? piece : part;"),
 }
 
 

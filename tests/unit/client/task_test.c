@@ -3,13 +3,16 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 
 /* What comes back for a task, in whatever order and however often, is read once. */
-#include "task.h"
+#include "job.h"
 #include "unit.h"
 
 #include "items.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static peach_t session;
+static peach_job_t job = {.session = &session};
 
 /* A message with one segment of ints first..first+count-1, or of noise. */
 static uint32_t take(task_t *task, uint32_t first, uint32_t count, bool noise)
@@ -66,7 +69,7 @@ static uint32_t refuse(task_t *task, uint32_t first, uint32_t count)
 static task_t *make(uint32_t items, bool unordered)
 {
     payload_t *payload = payload_new("x", 1);
-    task_t *task = task_new(NULL, 7, 100, items, &payload, unordered);
+    task_t *task = task_new(&job, 7, 100, items, &payload, unordered);
     assert_non_null(task);
     assert_null(payload);
     return task;
@@ -155,5 +158,7 @@ int main(void)
         cmocka_unit_test(unordered_pieces_are_read_as_they_come),
         cmocka_unit_test(a_result_that_cannot_be_decoded_is_a_failure_of_its_items),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_clear(&session.free_tasks);
+    return failed;
 }
