@@ -31,8 +31,12 @@ static int batch_task(peach_job_t *job, task_t *task)
         job->batch_index = self->batch_jobs++;
     }
     if (task->items == 1 && task->payload_bytes <= WIRE_INLINE_BYTES) {
-        int rc = wire_batch_task(&self->batch, job->batch_index, task->number, task->first_item,
-                                 payload_bytes(task->payload), task->payload_bytes);
+        uint8_t bytes[ITEMS_NUMBER_BYTES];
+        peach_value_t number = {.kind = task->kind, .integer = task->number_bits};
+        if (task->kind) items_put_number(bytes, &number);
+        int rc =
+            wire_batch_task(&self->batch, job->batch_index, task->number, task->first_item,
+                            task->kind ? bytes : payload_bytes(task->payload), task->payload_bytes);
         if (rc == 0) task->serial = self->submitted + 1;
         return rc;
     }
@@ -86,22 +90,17 @@ static void batch_or_wait(peach_job_t *job, task_t *task)
     task->unsent = unsent;
 }
 
-/* Makes a task of the encoded items and submits it. Takes the payload, which may be
-   NULL: memory is out. */
-static int submit(peach_job_t *job, payload_t *payload, uint32_t items)
+/* Submits the next items of the job, as a new task; task is NULL when memory is out. */
+static int submit_task(peach_job_t *job, task_t *task)
 {
     peach_t *self = job->session;
-    size_t size = payload ? payload_size(payload) : 0;
-    task_t *task = payload ? task_new(job, ++self->last_number, job->cut, items, &payload,
-                                      job->options.unordered)
-                           : NULL;
     if (!task || idmap_put(self->tasks, task->number, task) != 0) {
-        payload_unref(&payload);
         task_destroy(&task);
         return PEACH_E_MEMORY;
     }
+    size_t size = task->payload_bytes;
     list_append(&job->tasks, &task->node);
-    job->cut += items;
+    job->cut += task->items;
     job->flying++;
     self->flying_tasks++;
     self->flying_bytes += size;
@@ -116,6 +115,27 @@ static int submit(peach_job_t *job, payload_t *payload, uint32_t items)
     }
     batch_or_wait(job, task);
     return 0;
+}
+
+/* Takes the payload of that many items, which may be NULL: memory is out. */
+static int submit(peach_job_t *job, payload_t *payload, uint32_t items)
+{
+    task_t *task = payload ? task_new(job, ++job->session->last_number, job->cut, items, &payload,
+                                      job->options.unordered)
+                           : NULL;
+    payload_unref(&payload);
+    return submit_task(job, task);
+}
+
+static int submit_number(peach_job_t *job, const peach_value_t *number)
+{
+    task_t *task =
+        task_new(job, ++job->session->last_number, job->cut, 1, NULL, job->options.unordered);
+    if (task) {
+        task->kind = number->kind;
+        task->number_bits = number->integer; /* or real's bits */
+    }
+    return submit_task(job, task);
 }
 
 /* ---- chunks ---- */
@@ -182,11 +202,8 @@ static int cut_from_source(peach_job_t *job, uint64_t count)
     uint64_t left = job->total - job->cut;
     if (count > left) count = left;
     peach_value_t number;
-    if (count == 1 && items_number(job->source, (size_t)job->cut, &number)) {
-        uint8_t bytes[ITEMS_NUMBER_BYTES];
-        items_put_number(bytes, &number);
-        return submit(job, payload_new(bytes, sizeof bytes), 1);
-    }
+    if (count == 1 && items_number(job->source, (size_t)job->cut, &number))
+        return submit_number(job, &number);
     for (;;) {
         int rc;
         payload_t *payload =

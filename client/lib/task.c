@@ -70,9 +70,12 @@ task_t *task_new(peach_job_t *job, uint64_t number, uint64_t first_item, uint32_
     self->first_item = first_item;
     self->items = items;
     self->unordered = unordered;
-    self->payload = *payload_p;
-    self->payload_bytes = payload_size(self->payload);
-    *payload_p = NULL;
+    self->payload_bytes = ITEMS_NUMBER_BYTES;
+    if (payload_p) {
+        self->payload = *payload_p;
+        self->payload_bytes = payload_size(self->payload);
+        *payload_p = NULL;
+    }
     self->pieces = &self->one;
     self->piece_capacity = 1;
     ranges_init(&self->todo, 0, items);

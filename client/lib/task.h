@@ -33,7 +33,9 @@ typedef struct {
     peach_job_t *job;
     uint64_t number, first_item;
     uint32_t items;
-    payload_t *payload; /* for submitting again; NULL when all items have ended */
+    payload_t *payload;  /* for submitting again; NULL when all items have ended, */
+    peach_kind_t kind;   /* or when the one item is a number: PEACH_INT or PEACH_DOUBLE, */
+    int64_t number_bits; /* and its bits */
     size_t payload_bytes;
     ranges_t todo;   /* items that have not ended */
     piece_t one;     /* most tasks have one piece: */
@@ -49,7 +51,8 @@ typedef struct {
     uint32_t read_in_piece;
 } task_t;
 
-/* Takes *payload_p. NULL when memory is out. */
+/* Takes *payload_p; payload_p is NULL for a task of one number, which the caller writes
+   into it. NULL when memory is out. */
 task_t *task_new(peach_job_t *job, uint64_t number, uint64_t first_item, uint32_t items,
                  payload_t **payload_p, bool unordered);
 void task_destroy(task_t **self_p);
