@@ -98,8 +98,8 @@ struct worker {
     unsigned seat_count; /* with the template, if there is one */
     int control;         /* of the template; -1: there is none */
     list_t waiting;      /* orders for the next free executor */
-        size_t order_count; /* waiting and with executors */
-    pool_t orders;      /* that are not in use */
+    size_t order_count;  /* waiting and with executors */
+    pool_t orders;       /* that are not in use */
     shelf_item_t *shelf;
     size_t shelf_count;
     list_t blobs; /* values that clients put, those used last behind */

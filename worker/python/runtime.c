@@ -21,13 +21,25 @@ typedef struct {
 
 static const shared_t *page;
 
+static volatile sig_atomic_t interrupting; /* Python was told, and may not have raised yet */
+
 /* Interrupts what is to be interrupted and nothing else. */
 static void on_sigint(int signal)
 {
     (void)signal;
     uint64_t claimed = shared_claimed(page);
-    if (claimed > 0 && shared_stops(page, (uint32_t)claimed - 1, atomic_load(&page->item)))
+    if (claimed > 0 && shared_stops(page, (uint32_t)claimed - 1, atomic_load(&page->item))) {
+        interrupting = 1;
         PyErr_SetInterrupt();
+    }
+}
+
+/* An interrupt that came too late must not hit the next item. */
+static void drop_interrupt(void)
+{
+    interrupting = 0;
+    PyErr_CheckSignals();
+    PyErr_Clear();
 }
 
 /* Moves the pending Python exception into failure. */
@@ -110,16 +122,13 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
                                   peach_value_t *scratch, failure_t *failure)
 {
     python_t *self = (python_t *)base;
+    if (interrupting && !call_stopped(page, call)) drop_interrupt(); /* meant for one before */
     PyObject *object = run(self, handle, call);
     peach_value_t *value = NULL;
     if (object) value = python_to_number(object, scratch) ? scratch : python_to_value(object);
     Py_XDECREF(object);
     if (!value) take_error(self, failure, PEACH_E_RAISED);
-    if (call_stopped(page, call)) {
-        /* An interrupt that came too late must not hit the next item. */
-        PyErr_CheckSignals();
-        PyErr_Clear();
-    }
+    if (call_stopped(page, call)) drop_interrupt();
     return value;
 }
 
