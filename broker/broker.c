@@ -327,16 +327,16 @@ static void say_goodbye(broker_t *b)
 
 int broker_run(broker_t *b, int stop_fd)
 {
-    zmq_pollitem_t items[] = {{b->router, 0, ZMQ_POLLIN, 0},
-                              {NULL, stop_fd, ZMQ_POLLIN, 0},
-                              {NULL, wire_fd(b->monitor), ZMQ_POLLIN, 0}};
+    void *const sockets[] = {b->router, NULL, NULL};
+    struct pollfd items[] = {
+        {-1, POLLIN, 0}, {stop_fd, POLLIN, 0}, {wire_fd(b->monitor), POLLIN, 0}};
     int stops = 0;
     count_bad_connections(b); /* so that the descriptor tells of the next one */
     while (!finished(b)) {
         uint64_t due = b->ticked_ms + TICK_MS;
-        long wait = due > b->now_ms ? (long)(due - b->now_ms) : 0;
+        int wait = due > b->now_ms ? (int)(due - b->now_ms) : 0;
         if (!list_empty(&b->dirty) && wait > RETRY_MS) wait = RETRY_MS;
-        if (zmq_poll(items, 3, wait) < 0 && errno != EINTR) return PEACH_E_SYSTEM;
+        if (wire_poll(sockets, items, 3, wait) < 0 && errno != EINTR) return PEACH_E_SYSTEM;
         b->now_ms = awake_ms(&b->clock);
         char byte;
         if (items[1].revents && read(stop_fd, &byte, 1) == 1) {

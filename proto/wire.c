@@ -324,6 +324,24 @@ int wire_fd(void *socket)
     return fd;
 }
 
+int wire_poll(void *const *sockets, struct pollfd *items, size_t count, int timeout_ms)
+{
+    for (size_t i = 0; i < count; i++) {
+        int events = 0;
+        size_t size = sizeof events;
+        items[i].revents = 0;
+        if (!sockets[i]) continue;
+        /* Asking takes in what has come; what comes from then on wakes poll. */
+        if (zmq_getsockopt(sockets[i], ZMQ_EVENTS, &events, &size) != 0) return -1;
+        items[i].fd = events & ZMQ_POLLIN ? -1 : wire_fd(sockets[i]);
+        if (events & ZMQ_POLLIN) timeout_ms = 0;
+    }
+    int rc = poll(items, (nfds_t)count, timeout_ms);
+    for (size_t i = 0; i < count; i++)
+        if (sockets[i] && items[i].fd < 0) items[i].revents = POLLIN;
+    return rc;
+}
+
 void *wire_copy(const ProtobufCMessage *message)
 {
     size_t size = protobuf_c_message_get_packed_size(message);

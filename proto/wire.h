@@ -8,6 +8,7 @@ This Source Code Form is subject to the terms of the Mozilla Public
 #ifndef PEACH_WIRE_H
 #define PEACH_WIRE_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -95,6 +96,11 @@ int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first, const wir
    polled by whoever reads the socket until it has no more, and did so once before.
    Polling the socket itself costs system calls each time. */
 int wire_fd(void *socket);
+
+/* As poll, for descriptors and sockets: where sockets[i] is not NULL, item i is that
+   socket, its fd is filled in, and POLLIN says that it may have a message. zmq_poll does
+   the same with three times the system calls. */
+int wire_poll(void *const *sockets, struct pollfd *items, size_t count, int timeout_ms);
 
 /* A deep copy of a protobuf message, to be freed with its free_unpacked; NULL when
    memory is out. */

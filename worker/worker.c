@@ -135,38 +135,44 @@ static bool blocked(const seat_t *seat)
     return link && link_full(link);
 }
 
-/* Sockets and monitors, stop_fd, then a channel a seat. */
-static int wait_for_events(worker_t *w, zmq_pollitem_t *items, int stop_fd)
+/* What the loop waits for: each link's socket and monitor, stop_fd, a channel a seat. */
+typedef struct {
+    void **sockets;
+    struct pollfd *items;
+} wait_t;
+
+static int wait_for_events(worker_t *w, wait_t *wait, int stop_fd)
 {
-    int count = 0;
+    size_t count = 0;
     bool full = false;
     for (size_t i = 0; i < w->link_count; i++) {
-        items[count++] = (zmq_pollitem_t){w->links[i].socket, 0, ZMQ_POLLIN, 0};
-        items[count++] = (zmq_pollitem_t){NULL, wire_fd(w->links[i].monitor), ZMQ_POLLIN, 0};
+        wait->sockets[count] = w->links[i].socket;
+        wait->items[count++] = (struct pollfd){-1, POLLIN, 0};
+        wait->items[count++] = (struct pollfd){wire_fd(w->links[i].monitor), POLLIN, 0};
     }
-    items[count++] = (zmq_pollitem_t){NULL, stop_fd, ZMQ_POLLIN, 0};
+    wait->items[count++] = (struct pollfd){stop_fd, POLLIN, 0};
     for (unsigned i = 0; i < w->seat_count; i++) {
         const slot_t *process = &w->seats[i].process;
         bool waits = blocked(&w->seats[i]);
         full |= waits;
-        short events = waits ? 0 : ZMQ_POLLIN;
-        if (process->channel && channel_pending(process->channel)) events |= ZMQ_POLLOUT;
-        int fd = process->channel ? channel_fd(process->channel) : -1;
-        /* ZeroMQ polls no negative descriptors: an empty seat looks at stop_fd, for nothing. */
-        items[count++] = (zmq_pollitem_t){NULL, fd < 0 ? stop_fd : fd, fd < 0 ? 0 : events, 0};
+        short events = waits ? 0 : POLLIN;
+        if (process->channel && channel_pending(process->channel)) events |= POLLOUT;
+        /* One that waits for its broker is not looked at, not even for its end. */
+        int fd = process->channel && events ? channel_fd(process->channel) : -1;
+        wait->items[count++] = (struct pollfd){fd, events, 0};
     }
-    int rc = zmq_poll(items, count, full ? 1 : LOOK_MS);
+    int rc = wire_poll(wait->sockets, wait->items, count, full ? 1 : LOOK_MS);
     w->now_ms = awake_ms(&w->clock);
     return rc < 0 && errno != EINTR ? PEACH_E_SYSTEM : 0;
 }
 
-static void serve_seats(worker_t *w, const zmq_pollitem_t *items)
+static void serve_seats(worker_t *w, const struct pollfd *items)
 {
     for (unsigned i = 0; i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (!seat->process.channel) continue;
-        if (items[i].revents & ZMQ_POLLOUT) channel_flush(seat->process.channel);
-        if (items[i].revents & (ZMQ_POLLIN | ZMQ_POLLERR)) crew_receive(w, seat);
+        if (items[i].revents & POLLOUT) channel_flush(seat->process.channel);
+        if (items[i].revents & (POLLIN | POLLERR | POLLHUP)) crew_receive(w, seat);
     }
 }
 
@@ -213,11 +219,12 @@ static void begin_drain(worker_t *w)
 
 int worker_run(worker_t *w, int stop_fd)
 {
-    zmq_pollitem_t *items = calloc(2 * w->link_count + 1 + w->seat_count, sizeof *items);
-    if (!items) return PEACH_E_MEMORY;
-    int rc = 0, stops = 0;
-    while (!finished(w)) {
-        if ((rc = wait_for_events(w, items, stop_fd)) != 0) break;
+    size_t count = 2 * w->link_count + 1 + w->seat_count;
+    wait_t wait = {calloc(count, sizeof *wait.sockets), calloc(count, sizeof *wait.items)};
+    const struct pollfd *items = wait.items;
+    int rc = wait.sockets && wait.items ? 0 : PEACH_E_MEMORY, stops = 0;
+    while (rc == 0 && !finished(w)) {
+        if ((rc = wait_for_events(w, &wait, stop_fd)) != 0) break;
         char byte;
         if (items[2 * w->link_count].revents && read(stop_fd, &byte, 1) == 1) {
             if (++stops > 1) break;
@@ -233,6 +240,7 @@ int worker_run(worker_t *w, int stop_fd)
     }
     orders_abandon(w);
     for (size_t i = 0; i < w->link_count; i++) link_goodbye(w, &w->links[i]);
-    free(items);
+    free(wait.sockets);
+    free(wait.items);
     return rc == 0 && w->failed ? PEACH_E_PRELOAD : rc;
 }

@@ -372,9 +372,10 @@ int session_turn(peach_t *self, int timeout_ms)
     if (rc) return rc;
     session_flush(self);
     if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
-    zmq_pollitem_t items[] = {{self->socket, 0, ZMQ_POLLIN, 0},
-                              {NULL, wire_fd(self->monitor), ZMQ_POLLIN, 0}};
-    if (zmq_poll(items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 && errno != EINTR)
+    void *const sockets[] = {self->socket, NULL};
+    struct pollfd items[] = {{-1, POLLIN, 0}, {wire_fd(self->monitor), POLLIN, 0}};
+    if (wire_poll(sockets, items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 &&
+        errno != EINTR)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
     self->now_ms = clock_ms();
     awake_at(&self->clock, self->now_ms);
