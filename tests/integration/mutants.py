@@ -64,7 +64,7 @@ BUGS = {
         "proto/block.c", "if (atomic_load(&self->head->users) != 0) return false;\n    randombytes_buf",
         "if (false) return false;\n    randombytes_buf", "test_bulk.py -k as_they_went"),
     "a result's memory is taken back before it was opened": (
-        "worker/executor.c", "if (x->sent_count == 0 || atomic_load(&x->shared->taken) < x->sent_flush)",
+        "worker/results.c", "if (x->sent_count == 0 || atomic_load(&x->shared->taken) < x->sent_flush)",
         "if (x->sent_count == 0)", "test_bulk.py -k as_they_went"),
     "a new broker is not given what was put": (
         "client/lib/session.c", "if (!puts_resend(self)) {", "if (false) {",
@@ -75,10 +75,10 @@ BUGS = {
     "an executor that is new lacks what was put": (
         "worker/crew.c", "blobs_unseat(w, seat);", "", "test_bulk.py -k after_a_loss"),
     "idle executors keep memory": (
-        "worker/executor.c", "            release_sent(x);\n            block_pool_trim(x->pool);", "",
+        "worker/executor.c", "            results_release(x);\n            block_pool_trim(x->pool);", "",
         "test_bulk.py -k not_used"),
     "copies do not say what they have": (
-        "worker/executor.c", "if (x->template && !failure->status) remember(x, &envelope);", "",
+        "worker/loading.c", "if (x->template && !failure->status) remember(x, &envelope);", "",
         "test_start.py -k copies_run"),
     "what tasks leave behind stays a zombie": (
         "worker/crew.c", "if (w->options.fork) reap_strangers(w);", "", "test_start.py -k zombie"),

@@ -1,0 +1,137 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+
+#include "executor.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- functions ---- */
+
+function_t *loading_find(const executor_t *x, const char *name)
+{
+    for (size_t i = x->function_count; i-- > 0;)
+        if (strcmp(x->functions[i].name, name) == 0) return &x->functions[i];
+    return NULL;
+}
+
+static void define(void *executor, const char *name, void *handle)
+{
+    executor_t *x = executor;
+    function_t *grown = realloc(x->functions, (x->function_count + 1) * sizeof *grown);
+    char *copy = strdup(name);
+    if (!grown || !copy) executor_die("out of memory");
+    x->functions = grown;
+    x->functions[x->function_count++] = (function_t){copy, x->loading, handle};
+}
+
+/* ---- preloads ---- */
+
+/* peach_python.so is next to the executor in the build, in lib/peach/ when installed. */
+static void *open_python_module(failure_t *failure)
+{
+    char self[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0) n = 0;
+    self[n] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash) *slash = 0;
+    snprintf(path, sizeof path, "%s/peach_python.so", self);
+    /* Global: extension modules expect libpython's symbols to be there. */
+    void *module = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    if (!module) failure_set(failure, PEACH_E_UNSUPPORTED, "no Python here: %s", dlerror());
+    return module;
+}
+
+static runtime_t *python_runtime(executor_t *x, failure_t *failure)
+{
+    if (x->python) return x->python;
+    void *module = open_python_module(failure);
+    if (!module) return NULL;
+    runtime_t *(*make)(const shared_t *, failure_t *);
+    void *symbol = dlsym(module, "peach_python_runtime_new");
+    if (!symbol) executor_die("peach_python.so is of another version");
+    memcpy(&make, &symbol, sizeof make);
+    return x->python = make(x->shared, failure);
+}
+
+/* What is wrong in the first line, the traceback behind it; to be freed. */
+static char *describe(const failure_t *failure)
+{
+    char *text = NULL, *valid = NULL;
+    const char *type = failure->type ? failure->type : "";
+    const char *message = failure->message ? failure->message : peach_status_text(failure->status);
+    const char *traceback = failure->traceback ? failure->traceback : "";
+    if (asprintf(&text, "%s%s%s%s%s", type, *type ? ": " : "", message, *traceback ? "\n" : "",
+                 traceback) >= 0)
+        valid = wire_text(text);
+    free(text);
+    return valid;
+}
+
+/* A copy of this process says the same of itself. */
+static void remember(executor_t *x, const Peach__Envelope *envelope)
+{
+    wire_batch_t *grown = realloc(x->loaded, (x->loaded_count + 1) * sizeof *grown);
+    size_t size = peach__envelope__get_packed_size(envelope);
+    if (!grown) executor_die("out of memory");
+    x->loaded = grown;
+    wire_batch_t *copy = &x->loaded[x->loaded_count++];
+    *copy = (wire_batch_t){.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
+    if (!copy->bytes) executor_die("out of memory");
+    peach__envelope__pack(envelope, copy->bytes);
+}
+
+static void report_preload(executor_t *x, const Peach__PreloadItem *item, const failure_t *failure)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Registration registration = PEACH__REGISTRATION__INIT;
+    Peach__PreloadReport report = PEACH__PRELOAD_REPORT__INIT, *reports = &report;
+    size_t count = x->function_count - x->loaded_from;
+    Peach__Function *functions = calloc(count + 1, sizeof *functions);
+    Peach__Function **pointers = calloc(count + 1, sizeof *pointers);
+    char *error = NULL;
+    if (!functions || !pointers) executor_die("out of memory");
+    for (size_t i = 0; i < count; i++) {
+        peach__function__init(&functions[i]);
+        functions[i].name = x->functions[x->loaded_from + i].name;
+        pointers[i] = &functions[i];
+    }
+    report.name = item->name;
+    report.digest = item->digest;
+    report.state = PEACH__PRELOAD_STATE__PRELOAD_READY;
+    if (failure->status) {
+        report.state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
+        error = describe(failure);
+        if (error) report.error = error;
+        count = 0;
+    }
+    registration.slots = registration.window = 1;
+    registration.preloads = &reports;
+    registration.n_preloads = 1;
+    registration.functions = pointers;
+    registration.n_functions = count;
+    envelope.body_case = PEACH__ENVELOPE__BODY_REGISTRATION;
+    envelope.registration = &registration;
+    if (channel_put(x->channel, &envelope, NULL) != 0 || channel_flush(x->channel) != 0) exit(1);
+    if (x->template && !failure->status) remember(x, &envelope);
+    free(error);
+    free(functions);
+    free(pointers);
+}
+
+void loading_load(executor_t *x, const Peach__PreloadItem *item)
+{
+    failure_t failure = {0};
+    bool plugin = item->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
+    x->loaded_from = x->function_count;
+    x->loading = plugin ? x->native : python_runtime(x, &failure);
+    if (x->loading) x->loading->load(x->loading, item, define, x, &failure);
+    report_preload(x, item, &failure);
+    failure_clear(&failure);
+}
