@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WINDOW_BYTES = 64 << 20 };
+enum { WINDOW_BYTES = 64 << 20, AHEAD = 1024 }; /* of a slot: orders, if they are short */
 
 /* ---- the shelf ---- */
 
@@ -275,7 +275,7 @@ void shelf_register(worker_t *w, Peach__Registration *r)
 {
     peach__registration__init(r);
     r->slots = w->options.slots;
-    r->window = w->options.slots * (1 + 128);
+    r->window = w->options.slots * (1 + AHEAD);
     if (r->window > WIRE_MAX_NAMES) r->window = WIRE_MAX_NAMES;
     r->window_bytes = WINDOW_BYTES;
     r->labels = w->label_pointers;
