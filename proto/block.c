@@ -266,7 +266,6 @@ static uint64_t clock_ms(void)
 
 void block_pool_trim(block_pool_t *self)
 {
-    if (list_empty(&self->idle)) return;
     uint64_t now_ms = clock_ms();
     pthread_mutex_lock(&self->lock);
     for (node_t *n; (n = list_first(&self->idle)) != NULL;) {
@@ -277,7 +276,13 @@ void block_pool_trim(block_pool_t *self)
     pthread_mutex_unlock(&self->lock);
 }
 
-bool block_pool_empty(const block_pool_t *self) { return list_empty(&self->idle); }
+bool block_pool_empty(block_pool_t *self)
+{
+    pthread_mutex_lock(&self->lock);
+    bool empty = list_empty(&self->idle);
+    pthread_mutex_unlock(&self->lock);
+    return empty;
+}
 
 /* One that is not in use and not much too large. */
 static block_t *reuse(block_pool_t *pool, size_t size)

@@ -44,7 +44,7 @@ void block_pool_destroy(block_pool_t **self_p);
 
 /* Gives back what was not used for two seconds. */
 void block_pool_trim(block_pool_t *self);
-bool block_pool_empty(const block_pool_t *self);
+bool block_pool_empty(block_pool_t *self);
 
 /* A block of the caller's to fill. NULL when the system has no memory for it. */
 block_t *block_new(block_pool_t *pool, size_t size);

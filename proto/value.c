@@ -518,7 +518,8 @@ bool peach_value_equal(const peach_value_t *a, const peach_value_t *b)
     if (a->kind != b->kind) return false;
     switch (a->kind) {
     case PEACH_BOOL: return a->truth == b->truth;
-    case PEACH_INT: return a->integer == b->integer;
+    case PEACH_INT:
+    case PEACH_REF: return a->integer == b->integer;
     case PEACH_DOUBLE: return memcmp(&a->real, &b->real, sizeof a->real) == 0;
     case PEACH_STRING:
     case PEACH_BYTES:
