@@ -64,6 +64,20 @@ def test_shared_memory_goes_when_it_is_not_used(fleet):
     until(lambda: sum(map(blocks, everybody)) == 0, 15)
 
 
+def test_results_wait_for_a_supervisor_that_is_slow(fleet):
+    """An executor keeps its results' memory until the supervisor has opened it."""
+    worker = fleet.worker(1, TASKS)
+    job = subprocess.Popen([str(BIN.parent / "tests" / "driver"), "bulk", "fnc", "400", "300"],
+                           env={**os.environ, **fleet.env}, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+    while job.poll() is None:
+        worker.signal(signal.SIGSTOP)
+        time.sleep(0.01)
+        worker.signal(signal.SIGCONT)
+        time.sleep(0.002)
+    assert job.returncode == 0, job.stderr.read()
+
+
 def test_whoever_dies_shared_memory_does_not_stay(fleet):
     """Executors, a worker and a client are killed while arrays are on their way."""
     worker = fleet.worker(2, TASKS)
