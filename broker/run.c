@@ -66,8 +66,8 @@ int sched_submit_run(sched_t *s, sched_client_t *c, uint64_t id, const sched_run
     return 0;
 }
 
-/* The number, payload and place of the next task leave the run. */
-static sched_task_spec_t run_next(sched_t *s, run_t *run)
+/* The next task leaves the run; its payload is bytes begin.. of the run's. */
+static sched_task_spec_t run_next(sched_t *s, run_t *run, size_t *begin_p)
 {
     size_t i = run->next++, begin = i ? run->ends[i - 1] : 0;
     sched_client_t *c = run->job->client;
@@ -80,7 +80,7 @@ static sched_task_spec_t run_next(sched_t *s, run_t *run)
     c->bytes -= spec.bytes;
     s->counts.payload_bytes -= spec.bytes;
     s->counts.queued_tasks--;
-    spec.payload = s->ops.slice(s->shell, run->payload, begin, spec.bytes);
+    *begin_p = begin;
     return spec;
 }
 
@@ -96,9 +96,11 @@ static void run_free(sched_t *s, run_t *run)
 
 part_t *run_take(sched_t *s, run_t *run)
 {
-    sched_task_spec_t spec = run_next(s, run);
+    size_t begin;
+    sched_task_spec_t spec = run_next(s, run, &begin);
     job_t *job = run->job;
     task_t *task = NULL;
+    spec.payload = s->ops.slice(s->shell, run->payload, begin, spec.bytes);
     int rc = spec.payload ? task_new(s, job, &spec, &task) : PEACH_E_MEMORY;
     if (rc) {
         s->counts.failed_items++;
@@ -119,10 +121,10 @@ void run_fail(sched_t *s, run_t *run, int status, const char *message)
 {
     lane_unqueue_run(run);
     while (run->next < run->count) {
-        sched_task_spec_t spec = run_next(s, run);
+        size_t begin;
+        sched_task_spec_t spec = run_next(s, run, &begin);
         s->counts.failed_items++;
         s->ops.fail(s->shell, run->job->client->user, spec.number, 0, 1, status, message, NULL, 0);
-        if (spec.payload) s->ops.release_payload(s->shell, spec.payload);
     }
     run_free(s, run);
 }
