@@ -83,16 +83,12 @@ void blob_put(broker_t *b, peer_t *client, wire_message_t *message)
 /* Whoever has it is told to forget it. */
 static void destroy(broker_t *b, peer_t *client, blob_t *blob)
 {
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Drop drop = PEACH__DROP__INIT;
-    drop.numbers = &blob->id;
-    drop.n_numbers = 1;
-    envelope.body_case = PEACH__ENVELOPE__BODY_DROP;
-    envelope.drop = &drop;
+    wire_kept_t drop;
+    wire_drop(&drop, &blob->id);
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
         peer_t *worker = LIST_ITEM(n, peer_t, node);
         if (worker->has && idmap_remove(worker->has, blob->id))
-            shell_send(b, worker, &envelope, NULL);
+            shell_send(b, worker, &drop.envelope, NULL);
     }
     idmap_remove(b->blobs, blob->id);
     list_remove(&blob->node);
@@ -131,16 +127,11 @@ void blob_resolve(peer_t *client, const Peach__Job *job)
 static void push(broker_t *b, peer_t *worker, const blob_t *blob)
 {
     static char present;
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Put put = PEACH__PUT__INIT;
-    Peach__Payload field;
+    wire_kept_t put;
     wire_frames_t frames = {.shares = worker->batch.frames.shares};
     if (idmap_put(worker->has, blob->id, &present) != 0) return; /* it says that it lacks it */
-    put.number = blob->id;
-    put.payload = &field;
-    envelope.body_case = PEACH__ENVELOPE__BODY_PUT;
-    envelope.put = &put;
-    if (wire_attach(&frames, blob->payload, &field) == 0) shell_send(b, worker, &envelope, &frames);
+    if (wire_put(&put, blob->id, blob->payload, &frames) == 0)
+        shell_send(b, worker, &put.envelope, &frames);
     wire_frames_clear(&frames);
 }
 

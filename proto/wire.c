@@ -316,6 +316,27 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
     return wire_send_frames(socket, route, &first, frames);
 }
 
+int wire_put(wire_kept_t *self, uint64_t number, payload_t *payload, wire_frames_t *frames)
+{
+    peach__envelope__init(&self->envelope);
+    peach__put__init(&self->put);
+    self->put.number = number;
+    self->put.payload = &self->payload;
+    self->envelope.body_case = PEACH__ENVELOPE__BODY_PUT;
+    self->envelope.put = &self->put;
+    return wire_attach(frames, payload, &self->payload);
+}
+
+void wire_drop(wire_kept_t *self, uint64_t *number)
+{
+    peach__envelope__init(&self->envelope);
+    peach__drop__init(&self->drop);
+    self->drop.numbers = number;
+    self->drop.n_numbers = 1;
+    self->envelope.body_case = PEACH__ENVELOPE__BODY_DROP;
+    self->envelope.drop = &self->drop;
+}
+
 int wire_fd(void *socket)
 {
     int fd = -1;

@@ -92,6 +92,20 @@ int wire_send(void *socket, zmq_msg_t *route, const Peach__Envelope *envelope,
 /* The same of a message whose first frame is ready; takes first. */
 int wire_send_frames(void *socket, zmq_msg_t *route, zmq_msg_t *first, const wire_frames_t *frames);
 
+/* What is said of a value that is kept: its envelope, and what that points to. */
+typedef struct {
+    Peach__Envelope envelope;
+    Peach__Put put;
+    Peach__Drop drop;
+    Peach__Payload payload;
+} wire_kept_t;
+
+/* Keep it under this number; as wire_attach, which the payload goes through. */
+int wire_put(wire_kept_t *self, uint64_t number, payload_t *payload, wire_frames_t *frames);
+
+/* It is not needed any more. The number is lent. */
+void wire_drop(wire_kept_t *self, uint64_t *number);
+
 /* The descriptor that becomes readable when something happens to the socket: to be
    polled by whoever reads the socket until it has no more, and did so once before.
    Polling the socket itself costs system calls each time. */

@@ -34,25 +34,14 @@ static blob_t *find_local(const worker_t *w, uint64_t local)
     return NULL;
 }
 
-static Peach__Envelope drop_of(Peach__Drop *drop, uint64_t *number)
-{
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    peach__drop__init(drop);
-    drop->numbers = number;
-    drop->n_numbers = 1;
-    envelope.body_case = PEACH__ENVELOPE__BODY_DROP;
-    envelope.drop = drop;
-    return envelope;
-}
-
 static void destroy(worker_t *w, blob_t *blob)
 {
-    Peach__Drop drop;
-    Peach__Envelope envelope = drop_of(&drop, &blob->local);
+    wire_kept_t drop;
+    wire_drop(&drop, &blob->local);
     for (unsigned i = 0; w->seats && i < w->options.slots; i++) {
         channel_t *channel = w->seats[i].process.channel;
         if (!channel || !(blob->seats[i / 8] >> i % 8 & 1)) continue;
-        channel_put(channel, &envelope, NULL);
+        channel_put(channel, &drop.envelope, NULL);
         channel_flush(channel);
     }
     list_remove(&blob->node);
@@ -63,9 +52,9 @@ static void destroy(worker_t *w, blob_t *blob)
 
 static void tell_broker(link_t *link, uint64_t id)
 {
-    Peach__Drop drop;
-    Peach__Envelope envelope = drop_of(&drop, &id);
-    if (link->welcomed) wire_send(link->socket, NULL, &envelope, NULL);
+    wire_kept_t drop;
+    wire_drop(&drop, &id);
+    if (link->welcomed) wire_send(link->socket, NULL, &drop.envelope, NULL);
 }
 
 /* What was not used for the longest time goes while there is too much. */
@@ -181,16 +170,10 @@ int blobs_send(worker_t *w, seat_t *seat, const Peach__Job *job)
     for (size_t i = 0; i < job->n_refs; i++) {
         blob_t *blob = job->refs[i]->blob ? find_local(w, job->refs[i]->blob) : NULL;
         if (!blob || blob->seats[index / 8] >> index % 8 & 1) continue;
-        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-        Peach__Put put = PEACH__PUT__INIT;
-        Peach__Payload field;
+        wire_kept_t put;
         wire_frames_t frames = {.shares = seat->batch.frames.shares};
-        put.number = blob->local;
-        put.payload = &field;
-        envelope.body_case = PEACH__ENVELOPE__BODY_PUT;
-        envelope.put = &put;
-        int rc = wire_attach(&frames, blob->payload, &field);
-        if (rc == 0) rc = channel_put(seat->process.channel, &envelope, &frames);
+        int rc = wire_put(&put, blob->local, blob->payload, &frames);
+        if (rc == 0) rc = channel_put(seat->process.channel, &put.envelope, &frames);
         wire_frames_clear(&frames);
         if (rc) return rc;
         blob->seats[index / 8] |= (uint8_t)(1u << index % 8);

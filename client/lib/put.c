@@ -38,30 +38,16 @@ void puts_clear(peach_t *self)
     while (!list_empty(&self->puts)) put_destroy(LIST_ITEM(list_first(&self->puts), put_t, node));
 }
 
-static int fill(peach_t *self, const put_t *put, Peach__Put *message, Peach__Payload *field,
-                wire_frames_t *frames)
-{
-    peach__put__init(message);
-    frames->shares = self->batch.frames.shares;
-    message->number = put->number;
-    message->payload = field;
-    return wire_attach(frames, put->payload, field);
-}
-
 /* Gives the broker the value; request 0 wants no answer, and is sent now. */
 static int send_put(peach_t *self, const put_t *put, bool wait, int timeout_ms)
 {
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Put message;
-    Peach__Payload field;
-    wire_frames_t frames = {0};
-    int rc = fill(self, put, &message, &field, &frames);
-    envelope.body_case = PEACH__ENVELOPE__BODY_PUT;
-    envelope.put = &message;
-    if (wait) message.request = self->request.id = ++self->last_request;
+    wire_kept_t message;
+    wire_frames_t frames = {.shares = self->batch.frames.shares};
+    int rc = wire_put(&message, put->number, put->payload, &frames);
+    if (wait) message.put.request = self->request.id = ++self->last_request;
     if (rc == 0)
-        rc = wait ? session_ask(self, &envelope, &frames, timeout_ms)
-                  : wire_send(self->socket, NULL, &envelope, &frames);
+        rc = wait ? session_ask(self, &message.envelope, &frames, timeout_ms)
+                  : wire_send(self->socket, NULL, &message.envelope, &frames);
     wire_frames_clear(&frames);
     if (rc || !wait) return rc;
     const Peach__PutReply *reply = wire_envelope(self->request.answer)->put_reply;
@@ -136,16 +122,12 @@ int peach_drop(peach_t *self, peach_value_t **ref_p)
     peach_value_destroy(&ref);
     if (!put) return session_fail(self, PEACH_E_ARGUMENT, "this is no value that was put");
     if (--put->uses > 0) return 0;
-    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-    Peach__Drop drop = PEACH__DROP__INIT;
+    wire_kept_t drop;
     uint64_t number = put->number;
-    drop.numbers = &number;
-    drop.n_numbers = 1;
-    envelope.body_case = PEACH__ENVELOPE__BODY_DROP;
-    envelope.drop = &drop;
+    wire_drop(&drop, &number);
     put_destroy(put);
     /* A broker that is not there has forgotten it, or does so with the session. */
-    return self->welcomed && self->socket ? session_send(self, &envelope, NULL) : 0;
+    return self->welcomed && self->socket ? session_send(self, &drop.envelope, NULL) : 0;
 }
 
 /* ---- the references of a job ---- */
