@@ -29,9 +29,7 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     seat->sent_items = 0;
     seat->retiring = false;
     *seat->killed = 0;
-    wire_batch_clear(&seat->batch);
-    seat->batch_job = NULL;
-    seat->batch_jobs = 0;
+    orders_clear_batch(seat);
     seat->batch.frames.shares = block_local();
     /* A copy has what its template has, and says so. */
     return shelf_send(w, seat, template ? w->shelf_count : 0);

@@ -150,6 +150,9 @@ void link_goodbye(worker_t *w, link_t *link);
 void orders_take(worker_t *w, link_t *link, wire_message_t *message);
 void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel);
 
+/* Nothing is in the seat's batch any more. */
+void orders_clear_batch(seat_t *seat);
+
 /* Gives waiting orders to executors. */
 void orders_pump(worker_t *w);
 

@@ -16,15 +16,20 @@ static const uint64_t give_back_ms = 50;  /* waiting longer, an order goes back 
 
 /* ---- life of an order ---- */
 
+static void free_job(worker_t *w, Peach__Job *job, size_t *uses)
+{
+    if (job) {
+        blobs_release(w, job);
+        peach__job__free_unpacked(job, NULL);
+    }
+    free(uses);
+}
+
 static void order_free(worker_t *w, order_t *order)
 {
     list_remove(&order->node);
     w->order_count--;
-    if (order->job_uses && --*order->job_uses == 0) {
-        blobs_release(w, order->job);
-        peach__job__free_unpacked(order->job, NULL);
-        free(order->job_uses);
-    }
+    if (--*order->job_uses == 0) free_job(w, order->job, order->job_uses);
     payload_unref(&order->payload);
     free(order->todo);
     pool_put(&w->orders, order);
@@ -46,31 +51,30 @@ static uint64_t order_items(const order_t *order)
     return order->todo_count ? items : order->items;
 }
 
-/* The jobs of an Assign, copied as they are needed. */
+/* A job of an Assign, copied when its first order comes. */
 typedef struct {
-    Peach__Job **jobs;
-    size_t **uses;
-    bool *lacking; /* values that it refers to */
-} copies_t;
+    Peach__Job *job;
+    size_t *uses;
+    bool lacking; /* values that it refers to */
+} copy_t;
 
 /* Whether orders of the job can be taken. */
-static bool copy_job(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
-                     uint32_t job)
+static bool copy_job(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy)
 {
-    if (!copies->uses[job] && !(copies->uses[job] = calloc(1, sizeof **copies->uses))) return false;
-    if (!copies->jobs[job] && (copies->jobs[job] = wire_copy(&assign->jobs[job]->base)) != NULL)
-        copies->lacking[job] = !blobs_hold(w, link, copies->jobs[job]);
-    return copies->jobs[job] && !copies->lacking[job];
+    if (!copy->uses && !(copy->uses = calloc(1, sizeof *copy->uses))) return false;
+    if (!copy->job && (copy->job = wire_copy(&job->base)) != NULL)
+        copy->lacking = !blobs_hold(w, link, copy->job);
+    return copy->job && !copy->lacking;
 }
 
 /* Puts an order behind the others; takes its payload and todo. Without memory, or when
    its payload is gone, the broker gets the lease back and may give it to another worker;
    refused (or NULL) says why its payload cannot be had at all. */
-static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_t *copies,
-                 uint32_t job, const order_t *model, const char *refused)
+static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
+                 const order_t *model, const char *refused)
 {
     order_t *order = pool_get(&w->orders, sizeof *order);
-    if (!order || !copy_job(w, link, assign, copies, job) || !model->payload) {
+    if (!order || !copy_job(w, link, job, copy) || !model->payload) {
         Peach__Result result = PEACH__RESULT__INIT;
         Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
         payload_t *payload = model->payload;
@@ -91,16 +95,16 @@ static void take(worker_t *w, link_t *link, const Peach__Assign *assign, copies_
     }
     *order = *model;
     order->link = link;
-    order->job = copies->jobs[job];
-    order->job_uses = copies->uses[job];
+    order->job = copy->job;
+    order->job_uses = copy->uses;
     ++*order->job_uses;
     order->since_ms = w->now_ms;
     list_append(&w->waiting, &order->node);
     w->order_count++;
 }
 
-static void take_task(worker_t *w, link_t *link, wire_message_t *message, copies_t *copies,
-                      const Peach__Task *task)
+static void take_task(worker_t *w, link_t *link, wire_message_t *message, const Peach__Job *job,
+                      copy_t *copy, const Peach__Task *task)
 {
     order_t order = {.lease = task->id, .first_item = task->first_item, .items = task->items};
     if (task->n_todo > 0) order.todo = calloc(task->n_todo, sizeof *order.todo);
@@ -112,19 +116,18 @@ static void take_task(worker_t *w, link_t *link, wire_message_t *message, copies
     order.todo_count = order.todo ? task->n_todo : 0;
     for (size_t i = 0; i < order.todo_count; i++)
         order.todo[i] = (range_t){task->todo[i]->first, task->todo[i]->count};
-    take(w, link, wire_envelope(message)->assign, copies, task->job, &order, refused ? why : NULL);
+    take(w, link, job, copy, &order, refused ? why : NULL);
 }
 
 void orders_take(worker_t *w, link_t *link, wire_message_t *message)
 {
     const Peach__Assign *assign = wire_envelope(message)->assign;
-    copies_t copies = {calloc(assign->n_jobs + 1, sizeof *copies.jobs),
-                       calloc(assign->n_jobs + 1, sizeof *copies.uses),
-                       calloc(assign->n_jobs + 1, sizeof *copies.lacking)};
-    bool there = copies.jobs && copies.uses && copies.lacking;
-    for (size_t i = 0; there && i < assign->n_tasks; i++)
-        take_task(w, link, message, &copies, assign->tasks[i]);
-    for (size_t i = 0; there && i < assign->n_singles; i++) {
+    copy_t *copies = calloc(assign->n_jobs + 1, sizeof *copies);
+    for (size_t i = 0; copies && i < assign->n_tasks; i++) {
+        uint32_t job = assign->tasks[i]->job;
+        take_task(w, link, message, assign->jobs[job], &copies[job], assign->tasks[i]);
+    }
+    for (size_t i = 0; copies && i < assign->n_singles; i++) {
         const Peach__Singles *singles = assign->singles[i];
         size_t offset = 0;
         for (size_t row = 0; row < singles->n_ids; row++) {
@@ -133,39 +136,29 @@ void orders_take(worker_t *w, link_t *link, wire_message_t *message)
                              .first_item = task.item,
                              .items = 1,
                              .payload = payload_new(task.payload, task.size)};
-            take(w, link, assign, &copies, singles->job, &order, NULL);
+            take(w, link, assign->jobs[singles->job], &copies[singles->job], &order, NULL);
         }
     }
-    for (size_t i = 0; there && i < assign->n_jobs; i++) {
-        if (copies.uses[i] && *copies.uses[i] > 0) continue;
-        if (copies.jobs[i]) {
-            blobs_release(w, copies.jobs[i]);
-            peach__job__free_unpacked(copies.jobs[i], NULL);
-        }
-        free(copies.uses[i]);
-    }
-    free(copies.jobs);
-    free(copies.uses);
-    free(copies.lacking);
+    for (size_t i = 0; copies && i < assign->n_jobs; i++)
+        if (!copies[i].uses || *copies[i].uses == 0) free_job(w, copies[i].job, copies[i].uses);
+    free(copies);
 }
 
 /* ---- to the executors ---- */
 
-static bool queue_batch(seat_t *seat)
+static void flush_seat(seat_t *seat)
 {
-    int rc = 0;
     if (seat->batch.elements > 0)
-        rc = channel_put_batch(seat->process.channel, PEACH__ENVELOPE__BODY_ASSIGN, &seat->batch);
+        channel_put_batch(seat->process.channel, PEACH__ENVELOPE__BODY_ASSIGN, &seat->batch);
+    orders_clear_batch(seat);
+    channel_flush(seat->process.channel); /* an end that is gone shows when it is read */
+}
+
+void orders_clear_batch(seat_t *seat)
+{
     wire_batch_clear(&seat->batch);
     seat->batch_job = NULL;
     seat->batch_jobs = 0;
-    return rc == 0;
-}
-
-static void flush_seat(seat_t *seat)
-{
-    queue_batch(seat);
-    channel_flush(seat->process.channel); /* an end that is gone shows when it is read */
 }
 
 static int put_task(seat_t *seat, const order_t *order, uint32_t job)
