@@ -63,20 +63,20 @@ static void fail_task(void *shell, void *client, uint64_t number, uint32_t first
 static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_task_spec_t *spec)
 {
     payload_t *payload = spec->payload;
-    int rc = errno == ENOMEM ? PEACH_E_MEMORY : PEACH_E_SYSTEM;
-    char why[96] = "";
-    if (!payload) snprintf(why, sizeof why, "the items cannot be taken: %s", strerror(errno));
-    if (payload) {
-        spec->bytes = payload_size(payload);
-        rc = spec->bytes > b->options.max_payload_bytes ? PEACH_E_LIMIT : make_job(b, client, job);
-        if (rc)
-            payload_unref(&payload);
-        else
-            rc = sched_submit(b->sched, client->client, job->id, spec);
+    if (!payload) {
+        char why[96];
+        int rc = errno == ENOMEM ? PEACH_E_MEMORY : PEACH_E_SYSTEM;
+        snprintf(why, sizeof why, "the items cannot be taken: %s", strerror(errno));
+        fail_task(b, client, spec->number, 0, spec->items, rc, why, NULL, 0);
+        return;
     }
+    spec->bytes = payload_size(payload);
+    int rc = spec->bytes > b->options.max_payload_bytes ? PEACH_E_LIMIT : make_job(b, client, job);
     if (rc)
-        fail_task(b, client, spec->number, 0, spec->items, rc, *why ? why : peach_status_text(rc),
-                  NULL, 0);
+        payload_unref(&payload);
+    else
+        rc = sched_submit(b->sched, client->client, job->id, spec);
+    if (rc) fail_task(b, client, spec->number, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
 }
 
 static void submit_task(broker_t *b, peer_t *client, wire_message_t *message, const Peach__Job *job,
