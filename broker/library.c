@@ -260,19 +260,21 @@ static int tell_core(broker_t *b, peer_t *worker)
     const Peach__Registration *r = worker->registration;
     sched_label_t *labels = calloc(r->n_labels + 1, sizeof *labels);
     const char **functions = calloc(r->n_functions + 1, sizeof *functions);
+    size_t function_count = r->n_functions;
     int rc = PEACH_E_MEMORY;
     if (labels && functions) {
         for (size_t i = 0; i < r->n_labels; i++)
             labels[i] = (sched_label_t){r->labels[i]->key, r->labels[i]->value};
         for (size_t i = 0; i < r->n_functions; i++) functions[i] = r->functions[i]->name;
-        sched_worker_spec_t spec = {.slots = r->slots,
+        if (r->by_value) functions[function_count++] = SCHED_BY_VALUE;
+        sched_worker_spec_t spec = {.slots = r->slots + r->waiting,
                                     .window = r->window,
                                     .window_bytes = r->window_bytes,
                                     .host = worker->host,
                                     .labels = labels,
                                     .label_count = r->n_labels,
                                     .functions = functions,
-                                    .function_count = r->n_functions,
+                                    .function_count = function_count,
                                     .loading = library_loading(b, worker)};
         if (worker->worker)
             rc = sched_worker_update(b->sched, worker->worker, &spec);

@@ -431,6 +431,10 @@ static void lane_complaint(const sched_t *s, const lane_t *lane, char *text, siz
     if (!labelled)
         snprintf(text, size, "%s: no worker has the required label%s %s (peach worker --label)",
                  lane->function, lane->require_count > 1 ? "s" : "", labels);
+    else if (strcmp(lane->function, SCHED_BY_VALUE) == 0)
+        snprintf(text, size, "no worker%s%s takes %s%s (it needs Python, and no --no-push)",
+                 *labels ? " with the label " : "", labels, SCHED_BY_VALUE,
+                 lane->served ? " any more" : "");
     else
         snprintf(text, size, "%s: no worker%s%s has this function%s", lane->function,
                  *labels ? " with the label " : "", labels,

@@ -52,6 +52,10 @@ typedef struct {
     uint64_t queue_ms;    /* a task that was not begun after this time fails; 0: never */
 } sched_job_spec_t;
 
+/* The function of all jobs that bring theirs: workers that take them have it. Nobody can
+   name one of his own like this. */
+#define SCHED_BY_VALUE "a Python function by value"
+
 /* A task as its client submitted it. */
 typedef struct {
     uint64_t number; /* unique in the client's session */

@@ -37,7 +37,7 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
     for (size_t i = 0; i < job->n_require; i++)
         require[i] = (sched_label_t){job->require[i]->key, job->require[i]->value};
     sched_job_spec_t spec = {.id = job->id,
-                             .function = job->function,
+                             .function = job->code ? SCHED_BY_VALUE : job->function,
                              .require = require,
                              .require_count = job->n_require,
                              .priority = job->priority,

@@ -94,6 +94,12 @@ peach_value_t *peach_value_bytes(const void *bytes, size_t size)
 
 peach_value_t *peach_value_list(void) { return value_new(PEACH_LIST); }
 peach_value_t *peach_value_map(void) { return value_new(PEACH_MAP); }
+peach_value_t *peach_value_pickle(void) { return value_new(PEACH_PICKLE); }
+
+bool peach_value_is_sequence(const peach_value_t *self)
+{
+    return self->kind == PEACH_LIST || self->kind == PEACH_MAP || self->kind == PEACH_PICKLE;
+}
 
 size_t peach_dtype_size(peach_dtype_t dtype)
 {
@@ -209,7 +215,8 @@ static int sequence_push(peach_value_t *self, char *key, peach_value_t *element)
 int peach_value_append(peach_value_t *self, peach_value_t **element_p)
 {
     assert(self && element_p && *element_p);
-    int rc = self->kind == PEACH_LIST ? sequence_push(self, NULL, *element_p) : PEACH_E_TYPE;
+    bool list = self->kind == PEACH_LIST || self->kind == PEACH_PICKLE;
+    int rc = list ? sequence_push(self, NULL, *element_p) : PEACH_E_TYPE;
     if (rc == 0)
         *element_p = NULL;
     else
@@ -286,6 +293,7 @@ peach_value_t *peach_value_copy(const peach_value_t *self)
         return peach_value_array(self->array.dtype, self->array.ndim, self->array.shape,
                                  self->array.data);
     case PEACH_LIST:
+    case PEACH_PICKLE:
     case PEACH_MAP: return sequence_copy(self, peach_value_copy);
     default: {
         peach_value_t *copy = value_new(self->kind);
@@ -313,7 +321,7 @@ peach_value_t *peach_value_alias(const peach_value_t *self)
         if (alias) alias->array.frozen = true;
         return alias;
     }
-    if (self->kind != PEACH_LIST && self->kind != PEACH_MAP) return peach_value_copy(self);
+    if (!peach_value_is_sequence(self)) return peach_value_copy(self);
     return sequence_copy(self, peach_value_alias);
 }
 
@@ -333,6 +341,7 @@ void peach_value_destroy(peach_value_t **self_p)
     case PEACH_STRING:
     case PEACH_BYTES: free(self->text.bytes); break;
     case PEACH_LIST:
+    case PEACH_PICKLE:
     case PEACH_MAP:
         for (size_t i = 0; i < self->sequence.count; i++) {
             peach_value_destroy(&self->sequence.values[i]);
@@ -398,21 +407,17 @@ const void *peach_value_as_bytes(const peach_value_t *self, size_t *size)
     return text_of(self, PEACH_BYTES, size);
 }
 
-static bool is_sequence(const peach_value_t *self)
-{
-    return self->kind == PEACH_LIST || self->kind == PEACH_MAP;
-}
-
 size_t peach_value_length(const peach_value_t *self)
 {
-    if (is_sequence(self)) return self->sequence.count;
+    if (peach_value_is_sequence(self)) return self->sequence.count;
     if (self->kind != PEACH_ARRAY) return 0;
     return self->array.ndim ? (size_t)self->array.shape[0] : 1;
 }
 
 const peach_value_t *peach_value_at(const peach_value_t *self, size_t i)
 {
-    return is_sequence(self) && i < self->sequence.count ? self->sequence.values[i] : NULL;
+    return peach_value_is_sequence(self) && i < self->sequence.count ? self->sequence.values[i]
+                                                                     : NULL;
 }
 
 const char *peach_value_key(const peach_value_t *self, size_t i)
@@ -526,6 +531,7 @@ bool peach_value_equal(const peach_value_t *a, const peach_value_t *b)
         return a->text.size == b->text.size &&
                memcmp(a->text.bytes, b->text.bytes, a->text.size) == 0;
     case PEACH_LIST:
+    case PEACH_PICKLE:
     case PEACH_MAP:
         if (a->sequence.count != b->sequence.count) return false;
         for (size_t i = 0; i < a->sequence.count; i++) {

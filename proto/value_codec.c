@@ -30,7 +30,8 @@ enum {
     FIELD_LIST,
     FIELD_MAP,
     FIELD_ARRAY,
-    FIELD_REF
+    FIELD_REF,
+    FIELD_PICKLE
 };
 
 /* ---- packing: sizes first, then the bytes ---- */
@@ -172,14 +173,17 @@ static uint8_t *put_value(uint8_t *p, const peach_value_t *v, size_table_t *tabl
     case PEACH_ARRAY: return put_array(p, v);
     default: break;
     }
-    p = put_head(p, v->kind == PEACH_LIST ? FIELD_LIST : FIELD_MAP, table->sizes[table->next++]);
+    unsigned field = v->kind == PEACH_LIST  ? FIELD_LIST
+                     : v->kind == PEACH_MAP ? FIELD_MAP
+                                            : FIELD_PICKLE;
+    p = put_head(p, field, table->sizes[table->next++]);
     for (size_t i = 0; i < v->sequence.count; i++) {
         if (v->kind == PEACH_MAP) {
             size_t key = strlen(v->sequence.keys[i]);
             p = put_head(p, 1, table->sizes[table->next++]);
             if (key) p = put_bytes(p, 1, v->sequence.keys[i], key);
         }
-        p = put_head(p, v->kind == PEACH_LIST ? 1 : 2, table->sizes[table->next++]);
+        p = put_head(p, v->kind == PEACH_MAP ? 2 : 1, table->sizes[table->next++]);
         p = put_value(p, v->sequence.values[i], table);
     }
     return p;
@@ -399,7 +403,7 @@ static int get_kind(const field_t *f, int depth, peach_value_t **out)
 {
     static const uint8_t wire_of[] = {
         0,          WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_FIXED64, WIRE_BYTES,
-        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_VARINT};
+        WIRE_BYTES, WIRE_BYTES, WIRE_BYTES,  WIRE_BYTES,  WIRE_VARINT,  WIRE_BYTES};
     if (f->wire != wire_of[f->field]) return PEACH_E_PROTOCOL;
     const char *text = (const char *)f->bytes.at;
     size_t size = (size_t)(f->bytes.end - f->bytes.at);
@@ -425,10 +429,12 @@ static int get_kind(const field_t *f, int depth, peach_value_t **out)
     case FIELD_ARRAY: return get_array(f->bytes, out);
     default:
         if (depth == PEACH_MAX_DEPTH) return PEACH_E_LIMIT;
-        *out = f->field == FIELD_LIST ? peach_value_list() : peach_value_map();
+        *out = f->field == FIELD_LIST  ? peach_value_list()
+               : f->field == FIELD_MAP ? peach_value_map()
+                                       : peach_value_pickle();
         if (!*out) return PEACH_E_MEMORY;
-        rc = f->field == FIELD_LIST ? get_list(f->bytes, depth + 1, *out)
-                                    : get_map(f->bytes, depth + 1, *out);
+        rc = f->field == FIELD_MAP ? get_map(f->bytes, depth + 1, *out)
+                                   : get_list(f->bytes, depth + 1, *out);
         if (rc) peach_value_destroy(out);
         return rc;
     }
@@ -442,7 +448,7 @@ static int get_value(cursor_t c, int depth, peach_value_t **out)
     while (c.at < c.end) {
         field_t f;
         if (!get_field(&c, &f)) return PEACH_E_PROTOCOL;
-        if (f.field <= FIELD_REF) last = f;
+        if (f.field <= FIELD_PICKLE) last = f;
     }
     *out = NULL;
     return last.field ? get_kind(&last, depth, out) : PEACH_E_PROTOCOL;

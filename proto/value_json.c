@@ -161,11 +161,11 @@ static json_t *array_of(const peach_value_t *v, writer_t *writer)
 
 static json_t *sequence_of(const peach_value_t *v, writer_t *writer)
 {
-    json_t *json = v->kind == PEACH_LIST ? json_array() : json_object();
+    json_t *json = v->kind == PEACH_MAP ? json_object() : json_array();
     for (size_t i = 0; json && i < v->sequence.count; i++) {
         json_t *element = json_of(v->sequence.values[i], writer);
-        int rc = v->kind == PEACH_LIST ? json_array_append_new(json, element)
-                                       : json_object_set_new(json, v->sequence.keys[i], element);
+        int rc = v->kind == PEACH_MAP ? json_object_set_new(json, v->sequence.keys[i], element)
+                                      : json_array_append_new(json, element);
         if (rc != 0) {
             json_decref(json);
             return NULL;
@@ -185,6 +185,7 @@ static json_t *json_of(const peach_value_t *v, writer_t *writer)
     case PEACH_LIST:
     case PEACH_MAP: return sequence_of(v, writer);
     case PEACH_ARRAY: return array_of(v, writer);
+    case PEACH_PICKLE: return json_pack("{s:o}", "$pickle", sequence_of(v, writer));
     default: return json_null();
     }
 }

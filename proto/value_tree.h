@@ -21,7 +21,7 @@ struct peach_value {
             char *bytes;
             size_t size;
         } text;
-        struct { /* list and map; keys is NULL for a list */
+        struct { /* list, map and pickle; keys is NULL but for a map */
             peach_value_t **values;
             char **keys;
             size_t count, capacity;
@@ -58,7 +58,14 @@ PEACH_EXPORT peach_value_t *peach_array_lent(peach_dtype_t dtype, size_t ndim,
 peach_value_t *peach_value_alias(const peach_value_t *self);
 
 /* A reference to the value of that number; NULL when memory is out. */
-peach_value_t *peach_value_ref(uint64_t number);
+PEACH_EXPORT peach_value_t *peach_value_ref(uint64_t number);
+
+/* A Python object as its pickle, to be filled: bytes, and behind them its buffers (arrays of
+   uint8, or references to values that were put). NULL when memory is out. */
+PEACH_EXPORT peach_value_t *peach_value_pickle(void);
+
+/* Whether it has elements in sequence. */
+bool peach_value_is_sequence(const peach_value_t *self);
 
 /* The payload that an array lends from; NULL when it does not. */
 PEACH_EXPORT payload_t *peach_array_payload(const peach_value_t *self);

@@ -17,7 +17,7 @@ This Source Code Form is subject to the terms of the Mozilla Public
 #include <peach/status.h>
 
 enum {
-    WIRE_VERSION = 3,
+    WIRE_VERSION = 4,
     WIRE_SESSION_BYTES = 16,
     WIRE_DIGEST_BYTES = 32,
     WIRE_INLINE_BYTES = 4096,         /* larger payloads are frames of their own */

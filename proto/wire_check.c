@@ -87,7 +87,8 @@ static bool reports_ok(check_t *c, Peach__PreloadReport **reports, size_t count)
 
 static bool registration_ok(check_t *c, const Peach__Registration *m)
 {
-    if (m->slots == 0 || m->slots > 4096 || m->window < m->slots || m->window > WIRE_MAX_NAMES)
+    if (m->slots == 0 || m->slots > 4096 || m->window < m->slots || m->window > WIRE_MAX_NAMES ||
+        m->waiting > 4096 || m->slots + m->waiting > m->window)
         return fail(c, PEACH_E_PROTOCOL, "slots or window are out of range");
     if (!labels_ok(c, m->labels, m->n_labels) || !reports_ok(c, m->preloads, m->n_preloads) ||
         !count_ok(c, m->n_functions, WIRE_MAX_NAMES))
@@ -143,6 +144,8 @@ static bool jobs_ok(check_t *c, Peach__Job **jobs, size_t n_jobs)
         if (!*jobs[i]->function) return fail(c, PEACH_E_PROTOCOL, "a job without a function");
         if (jobs[i]->priority > WIRE_MAX_PRIORITY)
             return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
+        if (jobs[i]->keywords && !jobs[i]->spread)
+            return fail(c, PEACH_E_PROTOCOL, "keyword arguments without a list of arguments");
         if (jobs[i]->weight > WIRE_MAX_WEIGHT)
             return fail(c, PEACH_E_PROTOCOL, "a weight is over 1000");
         if (!count_ok(c, jobs[i]->n_refs, WIRE_MAX_REFS) || !name_ok(c, jobs[i]->function) ||
@@ -199,6 +202,8 @@ static bool failure_ok(check_t *c, const Peach__Failure *f)
     if (!name_ok(c, f->type) || !message_ok(c, f->message) || !message_ok(c, f->traceback) ||
         !name_ok(c, f->host) || !count_ok(c, f->n_attempts, WIRE_MAX_NAME))
         return false;
+    if (f->exception.len > WIRE_MAX_TEXT)
+        return fail(c, PEACH_E_LIMIT, "the pickle of an exception is larger than 1 MiB");
     for (size_t i = 0; i < f->n_attempts; i++)
         if (!name_ok(c, f->attempts[i]->host) || !message_ok(c, f->attempts[i]->cause))
             return false;

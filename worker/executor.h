@@ -72,6 +72,9 @@ _Noreturn void executor_die(const char *why);
 /* The function of that name; NULL when it is not loaded. */
 function_t *loading_find(const executor_t *x, const char *name);
 
+/* The Python runtime, which is started with its first use. NULL with failure set. */
+runtime_t *loading_python(executor_t *x, failure_t *failure);
+
 /* Loads a preload and tells the supervisor of it. */
 void loading_load(executor_t *x, const Peach__PreloadItem *item);
 

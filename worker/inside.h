@@ -114,6 +114,7 @@ struct worker {
     uint64_t order_ns; /* running mean of an order's time; 0: not known */
     char *store;       /* folder for pushed files; NULL until one comes */
     bool draining, failed;
+    bool by_value; /* Python is here, and jobs may bring their functions */
 };
 
 void worker_say(const worker_t *w, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -48,7 +48,7 @@ static void *open_python_module(failure_t *failure)
     return module;
 }
 
-static runtime_t *python_runtime(executor_t *x, failure_t *failure)
+runtime_t *loading_python(executor_t *x, failure_t *failure)
 {
     if (x->python) return x->python;
     void *module = open_python_module(failure);
@@ -130,7 +130,7 @@ void loading_load(executor_t *x, const Peach__PreloadItem *item)
     failure_t failure = {0};
     bool plugin = item->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
     x->loaded_from = x->function_count;
-    x->loading = plugin ? x->native : python_runtime(x, &failure);
+    x->loading = plugin ? x->native : loading_python(x, &failure);
     if (x->loading) x->loading->load(x->loading, item, define, x, &failure);
     report_preload(x, item, &failure);
     failure_clear(&failure);

@@ -5,6 +5,7 @@
 #include "stop.h"
 #include "version.h"
 #include "wire.h"
+#include "shared.h"
 #include "worker.h"
 
 #include <argp.h>
@@ -72,7 +73,8 @@ static const struct argp_option options[] = {
     {"insecure", KEY_INSECURE, NULL, 0,
      "Connect to addresses that are not loopback although nothing is encrypted or authenticated",
      0},
-    {"no-push", KEY_NO_PUSH, NULL, 0, "Refuse preloads that clients send", 0},
+    {"no-push", KEY_NO_PUSH, NULL, 0, "Take no code from clients: preloads, functions and pickles",
+     0},
     {"strict", KEY_STRICT, NULL, 0, "Exit with 1 when a preload fails", 0},
     {"leave-after", KEY_LEAVE, "SECONDS", 0, "Exit when no broker was there so long", 0},
     {"verbose", KEY_VERBOSE, NULL, 0, "Log connections, preloads and executors", 0},
@@ -213,6 +215,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "peach-worker: peach-executor is not next to it; is peach installed?\n");
         return EXIT_FAILURE;
     }
+    /* For what tasks may want to know: a task can be a client, too. */
+    setenv("PEACH_BROKER", a.worker.endpoints, 1);
+    if (a.worker.no_push) setenv(NO_PUSH_VARIABLE, "1", 1);
     worker_t *worker = worker_new(&a.worker, &status, error, sizeof error);
     if (!worker) {
         fprintf(stderr, "peach-worker: %s\n", error);

@@ -45,6 +45,7 @@ void failure_clear(failure_t *self)
     free(self->type);
     free(self->message);
     free(self->traceback);
+    free(self->exception);
     *self = (failure_t){0};
 }
 
@@ -125,8 +126,11 @@ static peach_value_t *native_call(runtime_t *base, void *handle, const call_t *c
     peach_function_t function;
     memcpy(&function, &handle, sizeof function);
     peach_call_t frame = {call, self->shared, failure};
+    size_t count = call->arg_count - (size_t)call->keywords;
+    if (call->keywords && peach_value_length(call->args[count]) > 0)
+        return peach_call_fail(&frame, "a native function takes no keyword arguments");
     if (call->seeded) srand((unsigned)call->seed);
-    peach_value_t *result = function(&frame, call->args, call->arg_count);
+    peach_value_t *result = function(&frame, call->args, count);
     if (!result && !failure->status)
         failure_set(failure, PEACH_E_RAISED, "the function returned no value and no error");
     return result;
@@ -142,7 +146,7 @@ runtime_t *native_runtime_new(const shared_t *shared)
 {
     native_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;
-    self->base = (runtime_t){native_load, native_call, NULL, native_destroy};
+    self->base = (runtime_t){.load = native_load, .call = native_call, .destroy = native_destroy};
     self->shared = shared;
     return &self->base;
 }

@@ -82,6 +82,7 @@ void results_fail(executor_t *x, uint32_t number, uint32_t item, uint32_t count,
     message.type = type;
     message.message = text;
     message.traceback = traceback;
+    message.exception = (ProtobufCBinaryData){failure->exception_size, failure->exception};
     result.id = number;
     result.failures = &messages;
     result.n_failures = 1;

@@ -13,11 +13,14 @@
 typedef struct {
     payload_t *payload;
     peach_value_t *value; /* NULL: not decoded yet */
+    function_t function;  /* that it is, once a job brought it as such */
 } blob_t;
 
 static void blob_destroy(blob_t *blob)
 {
     if (!blob) return;
+    if (blob->function.handle)
+        blob->function.runtime->forget(blob->function.runtime, blob->function.handle);
     peach_value_destroy(&blob->value);
     payload_unref(&blob->payload);
     free(blob);
@@ -41,13 +44,22 @@ void running_drop(executor_t *x, const Peach__Drop *drop)
         blob_destroy(idmap_remove(x->blobs, drop->numbers[i]));
 }
 
-static const peach_value_t *blob_value(const executor_t *x, const Peach__Job *job, uint64_t number)
+/* The value of that number; NULL when it is not there. */
+static blob_t *blob_find(const executor_t *x, const Peach__Job *job, uint64_t number)
 {
     blob_t *blob = NULL;
     for (size_t i = 0; i < job->n_refs && !blob; i++)
         if (job->refs[i]->put == number) blob = idmap_get(x->blobs, job->refs[i]->blob);
     if (blob && !blob->value) peach_value_unpack_lent(blob->payload, &blob->value);
-    return blob ? blob->value : NULL;
+    return blob && blob->value ? blob : NULL;
+}
+
+static void fail_missing(uint64_t number, failure_t *failure)
+{
+    failure_set(failure, PEACH_E_ARGUMENT,
+                "value %llu, which was put, is not there: it was dropped, or the broker that had "
+                "it was lost",
+                (unsigned long long)number);
 }
 
 /* Puts values in the places of references to them. */
@@ -56,23 +68,53 @@ static bool resolve(const executor_t *x, const Peach__Job *job, peach_value_t **
 {
     peach_value_t *value = *value_p;
     if (value->kind == PEACH_REF) {
-        const peach_value_t *found = blob_value(x, job, (uint64_t)value->integer);
+        const blob_t *found = blob_find(x, job, (uint64_t)value->integer);
         if (!found) {
-            failure_set(failure, PEACH_E_ARGUMENT,
-                        "value %llu, which was put, is not there: it was dropped, or the broker "
-                        "that had it was lost",
-                        (unsigned long long)value->integer);
+            fail_missing((uint64_t)value->integer, failure);
             return false;
         }
         peach_value_destroy(value_p);
-        if (!(*value_p = peach_value_alias(found))) executor_die("out of memory");
+        if (!(*value_p = peach_value_alias(found->value))) executor_die("out of memory");
         return true;
     }
-    if (value->kind != PEACH_LIST && value->kind != PEACH_MAP) return true;
+    if (!peach_value_is_sequence(value)) return true;
     bool all = true;
     for (size_t i = 0; i < value->sequence.count && all; i++)
         all = resolve(x, job, &value->sequence.values[i], failure);
     return all;
+}
+
+/* ---- functions ---- */
+
+/* The function that the job brought. NULL with failure set. */
+static const function_t *function_by_value(executor_t *x, const Peach__Job *job, failure_t *failure)
+{
+    blob_t *blob = blob_find(x, job, job->code);
+    if (!blob) {
+        fail_missing(job->code, failure);
+        return NULL;
+    }
+    if (blob->function.handle) return &blob->function;
+    runtime_t *runtime = loading_python(x, failure);
+    if (runtime) blob->function.handle = runtime->define(runtime, blob->value, failure);
+    blob->function.runtime = runtime;
+    return blob->function.handle ? &blob->function : NULL;
+}
+
+/* A job's function, or why there is none. */
+typedef struct {
+    const function_t *function;
+    failure_t failure;
+} found_t;
+
+static found_t find_function(executor_t *x, const Peach__Job *job)
+{
+    found_t found = {0};
+    found.function =
+        job->code ? function_by_value(x, job, &found.failure) : loading_find(x, job->function);
+    if (!found.function && !found.failure.status)
+        failure_set(&found.failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
+    return found;
 }
 
 /* ---- tasks ---- */
@@ -105,6 +147,8 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
     uint64_t in_job = first_item + index;
     call_t call = {.args = args,
                    .arg_count = count,
+                   .keywords = job->keywords && count > 0,
+                   .pickles = job->codec != 0,
                    .item = in_job,
                    .seeded = job->seeded,
                    .seed = job->seeded ? item_seed(job->seed, in_job) : 0,
@@ -169,7 +213,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
 
 /* The items of a task; large arrays lend from its payload. NULL with failure set. */
 static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *task,
-                                   const Peach__Job *job, failure_t *failure)
+                                   failure_t *failure)
 {
     peach_value_t *items = NULL;
     payload_t *payload = wire_payload(message, task->payload);
@@ -177,7 +221,7 @@ static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *t
         failure_set(failure, PEACH_E_SYSTEM, "the items cannot be taken: %s", strerror(errno));
         return NULL;
     }
-    int rc = job->codec != 0 ? PEACH_E_UNSUPPORTED : peach_value_unpack_lent(payload, &items);
+    int rc = peach_value_unpack_lent(payload, &items);
     payload_unref(&payload);
     if (rc) {
         failure_set(failure, rc, "the items cannot be decoded: %s", peach_status_text(rc));
@@ -189,13 +233,11 @@ static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *t
 }
 
 /* A task of one number, without a tree for its items. */
-static bool one_number(const Peach__Task *task, const Peach__Job *job, peach_value_t *items,
-                       peach_value_t *number)
+static bool one_number(const Peach__Task *task, peach_value_t *items, peach_value_t *number)
 {
     static uint64_t one = 1;
     const ProtobufCBinaryData *bytes = &task->payload->inline_;
-    if (task->items != 1 || job->codec != 0 || !items_get_number(bytes->data, bytes->len, number))
-        return false;
+    if (task->items != 1 || !items_get_number(bytes->data, bytes->len, number)) return false;
     *items = (peach_value_t){.kind = PEACH_ARRAY};
     items->array.dtype = number->kind == PEACH_INT ? PEACH_DTYPE_INT64 : PEACH_DTYPE_FLOAT64;
     items->array.ndim = 1;
@@ -206,7 +248,7 @@ static bool one_number(const Peach__Task *task, const Peach__Job *job, peach_val
 }
 
 static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *task,
-                     const Peach__Job *job, const function_t *function)
+                     const Peach__Job *job, const found_t *found)
 {
     uint32_t number = (uint32_t)task->id;
     x->begun_ns = x->now_ns;
@@ -219,12 +261,10 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     x->pending.number = number;
     x->pending.whole = task->items == 1;
     peach_value_t scratch, bits, *items = NULL;
-    if (!function)
-        failure_set(&failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
-    else if (one_number(task, job, &scratch, &bits))
+    if (found->function && one_number(task, &scratch, &bits))
         items = &scratch;
-    else
-        items = decode_items(message, task, job, &failure);
+    else if (found->function)
+        items = decode_items(message, task, &failure);
     Peach__Range all = PEACH__RANGE__INIT, *pointer = &all, **ranges = task->todo;
     all.count = task->items;
     size_t range_count = task->n_todo;
@@ -234,9 +274,10 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     }
     for (size_t i = 0; i < range_count; i++) {
         if (items)
-            run_range(x, task, job, function, items, ranges[i]->first, ranges[i]->count);
+            run_range(x, task, job, found->function, items, ranges[i]->first, ranges[i]->count);
         else
-            results_fail(x, number, ranges[i]->first, ranges[i]->count, &failure);
+            results_fail(x, number, ranges[i]->first, ranges[i]->count,
+                         found->function ? &failure : &found->failure);
     }
     Peach__Result end = PEACH__RESULT__INIT;
     end.id = number;
@@ -251,7 +292,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
 static void run_singles(executor_t *x, wire_message_t *message, const Peach__Singles *singles,
                         const Peach__Job *job)
 {
-    const function_t *function = loading_find(x, job->function);
+    found_t found = find_function(x, job);
     Peach__Payload payload = PEACH__PAYLOAD__INIT;
     Peach__Task task = PEACH__TASK__INIT;
     size_t offset = 0;
@@ -262,8 +303,9 @@ static void run_singles(executor_t *x, wire_message_t *message, const Peach__Sin
         task.id = row.id;
         task.first_item = row.item;
         payload.inline_ = (ProtobufCBinaryData){row.size, (uint8_t *)row.payload};
-        run_task(x, message, &task, job, function);
+        run_task(x, message, &task, job, &found);
     }
+    failure_clear(&found.failure);
 }
 
 void running_assign(executor_t *x, wire_message_t *message, const Peach__Assign *assign)
@@ -271,7 +313,9 @@ void running_assign(executor_t *x, wire_message_t *message, const Peach__Assign 
     x->now_ns = executor_clock();
     for (size_t i = 0; i < assign->n_tasks; i++) {
         const Peach__Job *job = assign->jobs[assign->tasks[i]->job];
-        run_task(x, message, assign->tasks[i], job, loading_find(x, job->function));
+        found_t found = find_function(x, job);
+        run_task(x, message, assign->tasks[i], job, &found);
+        failure_clear(&found.failure);
     }
     for (size_t i = 0; i < assign->n_singles; i++)
         run_singles(x, message, assign->singles[i], assign->jobs[assign->singles[i]->job]);

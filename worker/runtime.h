@@ -19,6 +19,8 @@ typedef struct runtime runtime_t;
 typedef struct {
     int status;
     char *type, *message, *traceback; /* may be NULL */
+    void *exception;                  /* its pickle; may be NULL */
+    size_t exception_size;
 } failure_t;
 
 PEACH_EXPORT void failure_clear(failure_t *self);
@@ -31,6 +33,8 @@ PEACH_EXPORT void failure_set(failure_t *self, int status, const char *format, .
 typedef struct {
     const peach_value_t *const *args; /* lent */
     size_t arg_count;
+    bool keywords; /* the last argument is a map of keyword arguments */
+    bool pickles;  /* the result, or its exception, may be a pickle */
     uint64_t item; /* in its job */
     bool seeded;
     uint64_t seed;  /* of this item */
@@ -47,6 +51,10 @@ struct runtime {
     /* Loads a preload and defines its functions. 0 or a negative status. */
     int (*load)(runtime_t *self, const Peach__PreloadItem *item, define_fn define, void *executor,
                 failure_t *failure);
+    /* The function that a value is: a pickle or source text; forget ends its use. NULL with
+       failure set. Both are NULL in a runtime that has no such functions. */
+    void *(*define)(runtime_t *self, const peach_value_t *code, failure_t *failure);
+    void (*forget)(runtime_t *self, void *handle);
     /* Runs a function. The result is the caller's; a number may be put into scratch, which
        is the result then. NULL with failure set. */
     peach_value_t *(*call)(runtime_t *self, void *handle, const call_t *call,

@@ -14,6 +14,9 @@
 /* An executor's descriptors: the channel, this page, and a template's control socket. */
 enum { CHANNEL_FD = 3, SHARED_FD = 4, CONTROL_FD = 5 };
 
+/* Set in the environment of executors that take no pickles. */
+#define NO_PUSH_VARIABLE "PEACH_NO_PUSH"
+
 /* Tasks are numbered in the order in which they are sent to the executor. */
 typedef struct {
     /* High half: tasks claimed so far (the executor begins task n by raising it to

@@ -278,6 +278,7 @@ void shelf_register(worker_t *w, Peach__Registration *r)
     r->window = w->options.slots * (1 + AHEAD);
     if (r->window > WIRE_MAX_NAMES) r->window = WIRE_MAX_NAMES;
     r->window_bytes = WINDOW_BYTES;
+    r->by_value = w->by_value;
     r->labels = w->label_pointers;
     r->n_labels = w->options.label_count;
     size_t functions = 0;

@@ -6,6 +6,7 @@
 #include "endpoint.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,6 +65,16 @@ static int open_links(worker_t *w, char *error, size_t size)
     return rc;
 }
 
+/* Whether executors can run Python: its runtime is next to them. */
+static bool has_python(const worker_t *w)
+{
+    char path[PATH_MAX + 32];
+    const char *slash = strrchr(w->options.executor, '/');
+    int folder = slash ? (int)(slash - w->options.executor) : 0;
+    snprintf(path, sizeof path, "%.*s/peach_python.so", folder, w->options.executor);
+    return access(path, R_OK) == 0;
+}
+
 static int start_crew(worker_t *w, char *error, size_t size)
 {
     w->seats = calloc(w->options.slots + 1, sizeof *w->seats);
@@ -85,6 +96,7 @@ worker_t *worker_new(const worker_options_t *options, int *status, char *error, 
     snprintf(error, error_size, "out of memory");
     if (!w) return NULL;
     w->options = *options;
+    w->by_value = !options->no_push && has_python(w);
     list_init(&w->waiting);
     list_init(&w->blobs);
     w->control = -1;

@@ -30,7 +30,7 @@ typedef struct {
     const char *executor;   /* path of peach-executor */
     bool insecure;          /* allow brokers that are not on loopback */
     bool strict;            /* end when a preload fails */
-    bool no_push;           /* refuse preloads that clients push */
+    bool no_push;           /* refuse code that clients send */
     unsigned leave_after_s; /* end when no broker was there so long; 0: never */
     bool verbose;
 } worker_options_t;

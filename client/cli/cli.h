@@ -59,11 +59,21 @@ typedef struct {
     peach_job_options_t job;
     const char *require[64];
     bool quiet;
+    const char *source;  /* of the function; NULL: it goes by name */
+    peach_value_t *code; /* the same, once it was put */
 } job_options_t;
 
 extern const struct argp job_argp;
 
 void job_options_init(job_options_t *options);
+
+/* The function that arg names, or the source's if there is one: then arg, which may be NULL,
+   is the next argument. */
+const char *job_function(const job_options_t *options, struct argp_state *state, char *arg);
+
+/* Gives the fleet the source; false with peach_error set. */
+bool put_source(peach_t *fleet, job_options_t *options);
+
 /* A time in seconds as milliseconds, at least 1. */
 uint64_t option_time(struct argp_state *state, const char *text, const char *what);
 unsigned long option_number(struct argp_state *state, const char *text, unsigned long min,

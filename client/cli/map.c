@@ -22,12 +22,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[1] = &a->job;
         break;
     case ARGP_KEY_ARG:
-        a->function = arg;
+        a->function = job_function(&a->job, state, arg);
         a->items = state->argv + state->next;
         a->item_count = state->argc - state->next;
         state->next = state->argc;
         break;
     case ARGP_KEY_END:
+        if (!a->function && a->job.source) a->function = job_function(&a->job, state, NULL);
         if (!a->function) argp_error(state, "FUNC is missing");
         break;
     default: return ARGP_ERR_UNKNOWN;
@@ -49,7 +50,7 @@ int command_map(int argc, char **argv)
     static const struct argp argp = {
         NULL,
         parse,
-        "FUNC ITEM...",
+        "FUNC ITEM...\n--source TEXT ITEM...",
         "Runs FUNC over the items on the fleet and prints one JSON result a line, in order.\v"
         "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), or - "
         "for JSON lines on standard input. A failed item prints {\"error\": {...}} in its place.",
@@ -65,13 +66,15 @@ int command_map(int argc, char **argv)
     peach_t *fleet = connect_fleet(&a.connect, &code);
     if (fleet) {
         watch_interrupts();
-        peach_job_t *job = items_map(items, fleet, a.function, &a.job.job);
+        peach_job_t *job =
+            put_source(fleet, &a.job) ? items_map(items, fleet, a.function, &a.job.job) : NULL;
         if (job)
             code = print_job(fleet, job, &a.connect, NULL);
         else
             complain("%s", peach_error(fleet));
         if (items_broken(items)) code = EXIT_USAGE;
         peach_job_destroy(&job);
+        peach_value_destroy(&a.job.code);
         peach_close(&fleet);
     }
     items_destroy(&items);
@@ -83,7 +86,7 @@ int command_call(int argc, char **argv)
     static const struct argp argp = {
         NULL,
         parse,
-        "FUNC [ARG...]",
+        "FUNC [ARG...]\n--source TEXT [ARG...]",
         "Calls FUNC once with these arguments (JSON) and prints its result as JSON.",
         children,
         NULL,
@@ -101,12 +104,14 @@ int command_call(int argc, char **argv)
     peach_t *fleet = connect_fleet(&a.connect, &code);
     if (fleet) {
         watch_interrupts();
-        peach_job_t *job = peach_submit(fleet, a.function, &args, &a.job.job);
+        peach_job_t *job =
+            put_source(fleet, &a.job) ? peach_submit(fleet, a.function, &args, &a.job.job) : NULL;
         if (job)
             code = print_job(fleet, job, &a.connect, NULL);
         else
             complain("%s", peach_error(fleet));
         peach_job_destroy(&job);
+        peach_value_destroy(&a.job.code);
         peach_close(&fleet);
     }
     peach_value_destroy(&args);

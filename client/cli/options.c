@@ -23,9 +23,10 @@ enum {
     KEY_DEADLINE,
     KEY_WEIGHT,
     KEY_UNORDERED,
+    KEY_SOURCE,
     KEY_QUIET = 'q'
 };
-enum { CONNECT_MS = 3000 };
+enum { CONNECT_MS = 3000, PUT_MS = 30000 };
 
 unsigned long option_number(struct argp_state *state, const char *text, unsigned long min,
                             unsigned long max, const char *what)
@@ -111,6 +112,7 @@ static error_t parse_job(int key, char *arg, struct argp_state *state)
     case KEY_WEIGHT:
         o->job.weight = (unsigned)option_number(state, arg, 1, 1000, "--weight");
         break;
+    case KEY_SOURCE: o->source = arg; break;
     case KEY_UNORDERED: o->job.unordered = true; break;
     case KEY_QUIET: o->quiet = true; break;
     case ARGP_KEY_END: o->job.progress_arg = &o->quiet; break;
@@ -139,11 +141,31 @@ static const struct argp_option job_entries[] = {
     {"priority", KEY_PRIORITY, "0..7", 0, "Among this client's jobs; 7 goes first", 50},
     {"require", KEY_REQUIRE, "KEY=VALUE", 0, "Run on workers with this label only; may be repeated",
      50},
+    {"source", KEY_SOURCE, "TEXT", 0,
+     "Run this Python function, an expression ('lambda x: x*x') or statements with a def, in "
+     "place of FUNC",
+     50},
     {"unordered", KEY_UNORDERED, NULL, 0, "Print results as they finish", 50},
     {"quiet", KEY_QUIET, NULL, 0, "No progress bar", 50},
     {0}};
 
 const struct argp job_argp = {job_entries, parse_job, NULL, NULL, NULL, NULL, NULL};
+
+const char *job_function(const job_options_t *options, struct argp_state *state, char *arg)
+{
+    if (!options->source) return arg;
+    if (arg) state->next--;
+    return "the source";
+}
+
+bool put_source(peach_t *fleet, job_options_t *options)
+{
+    if (!options->source) return true;
+    peach_value_t *text = peach_value_string(options->source);
+    options->code = peach_put(fleet, &text, PUT_MS);
+    options->job.code = options->code;
+    return options->code != NULL;
+}
 
 void parse_options(const struct argp *argp, int argc, char **argv, void *input)
 {

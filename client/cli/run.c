@@ -58,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->local.preloads[a->local.preload_count++] = arg;
         break;
     case ARGP_KEY_ARG:
-        a->function = arg;
+        a->function = job_function(&a->job, state, arg);
         a->items = state->argv + state->next;
         a->item_count = state->argc - state->next;
         state->next = state->argc;
@@ -71,9 +71,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-static int run(peach_t *fleet, const arguments_t *a, items_t *items)
+static int run(peach_t *fleet, arguments_t *a, items_t *items)
 {
-    peach_job_t *job = items_map(items, fleet, a->function, &a->job.job);
+    peach_job_t *job =
+        put_source(fleet, &a->job) ? items_map(items, fleet, a->function, &a->job.job) : NULL;
     int code = EXIT_USAGE;
     if (job)
         code = print_job(fleet, job, &a->connect, local_alive);
@@ -81,6 +82,7 @@ static int run(peach_t *fleet, const arguments_t *a, items_t *items)
         complain("%s", peach_error(fleet));
     if (items_broken(items)) code = EXIT_USAGE;
     peach_job_destroy(&job);
+    peach_value_destroy(&a->job.code);
     return code;
 }
 
@@ -100,7 +102,7 @@ int command_run(int argc, char **argv)
     static const struct argp argp = {
         entries,
         parse,
-        "FUNC ITEM...",
+        "FUNC ITEM...\n--source TEXT ITEM...",
         "Starts a broker and N executors on this host, runs FUNC over the items, prints one JSON "
         "result a line, in order, and stops them.\v"
         "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), or - "

@@ -150,7 +150,7 @@ static uint64_t chunk_size(const peach_job_t *job)
     uint64_t by_time = chunk_ns / job->item_ns;
     uint64_t growth = (uint64_t)job->largest * 8;
     uint64_t size = by_time < growth ? by_time : growth;
-    if (job->total_final) {
+    if (!job->next) {
         uint64_t guided = (job->total - job->cut + 2 * slots - 1) / (2 * slots);
         if (guided < size) size = guided;
     }
@@ -195,23 +195,40 @@ static peach_value_t *collect(peach_job_t *job, uint64_t count)
     return list;
 }
 
+/* Items of an open job that were cut are let go of. */
+static void let_go(peach_job_t *job, size_t count)
+{
+    peach_value_t *list = job->source;
+    for (size_t i = 0; i < count; i++) peach_value_destroy(&list->sequence.values[job->spent + i]);
+    job->spent += count;
+    size_t left = list->sequence.count - job->spent;
+    if (left > job->spent) return;
+    memmove(list->sequence.values, list->sequence.values + job->spent,
+            left * sizeof *list->sequence.values);
+    list->sequence.count = left;
+    job->base += job->spent;
+    job->spent = 0;
+}
+
 /* Encodes the next chunk from the list of items that are there; smaller when it would
    be large. */
 static int cut_from_source(peach_job_t *job, uint64_t count)
 {
     uint64_t left = job->total - job->cut;
+    size_t first = (size_t)(job->cut - job->base);
     if (count > left) count = left;
     peach_value_t number;
-    if (count == 1 && items_number(job->source, (size_t)job->cut, &number))
-        return submit_number(job, &number);
+    if (count == 1 && items_number(job->source, first, &number)) return submit_number(job, &number);
     for (;;) {
         int rc;
-        payload_t *payload =
-            items_pack(job->source, (size_t)job->cut, (size_t)count, job->session->pool, &rc);
+        payload_t *payload = items_pack(job->source, first, (size_t)count, job->session->pool, &rc);
         if (!payload) return rc;
         size_t size = payload_size(payload);
-        if (size <= CHUNK_BYTES || count == 1 || job->options.chunk)
+        if (size <= CHUNK_BYTES || count == 1 || job->options.chunk) {
+            if (job->source->kind == PEACH_LIST && (job->open || job->base + job->spent > 0))
+                let_go(job, (size_t)count);
             return submit(job, payload, (uint32_t)count);
+        }
         payload_unref(&payload);
         count = count * CHUNK_BYTES / size / 2 + 1;
     }
@@ -257,7 +274,7 @@ static void feed(peach_job_t *job)
         if (rc == 0) continue;
         /* An item that cannot be encoded ends the job's input; the others still end. */
         job->source_status = rc;
-        job->total_final = true;
+        peach_job_finish(job);
         job->total = job->cut;
     }
 }
@@ -307,7 +324,7 @@ static void fail_uncut(peach_job_t *job, const char *why)
         failure.message = (char *)why;
         job->failed += task_take_failure(task, &failure);
     }
-    job->total_final = true;
+    peach_job_finish(job);
 }
 
 /* The broker ends it, too, but may not be there, or be late. */

@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "items.h"
 #include "job.h"
+#include "value_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +51,17 @@ static int set_message(peach_job_t *job)
     if (job->options.deadline_ms) job->deadline_ms = clock_ms() + job->options.deadline_ms;
     job->message.seeded = job->options.seeded;
     job->message.seed = job->options.seed;
+    job->message.codec = job->options.pickles;
+    job->message.keywords = job->options.keywords;
     job->message.require = job->label_pointers;
     job->message.n_require = job->options.require_count;
-    return 0;
+    const peach_value_t *code = job->options.code;
+    if (!code) return 0;
+    if (code->kind != PEACH_REF)
+        return session_fail(job->session, PEACH_E_ARGUMENT,
+                            "the function is to be a reference to a value that was put");
+    job->message.code = (uint64_t)code->integer;
+    return job_find_refs(job, code);
 }
 
 static int check_options(peach_t *self, const char *function, const peach_job_options_t *options)
@@ -68,6 +77,9 @@ static int check_options(peach_t *self, const char *function, const peach_job_op
     if (options->weight > WIRE_MAX_WEIGHT)
         return session_fail(self, PEACH_E_ARGUMENT, "weight %u is over %d", options->weight,
                             WIRE_MAX_WEIGHT);
+    if (options->keywords && !options->spread)
+        return session_fail(self, PEACH_E_ARGUMENT,
+                            "keyword arguments need a list of arguments (spread)");
     if (options->chunk > WIRE_MAX_ITEMS)
         return session_fail(self, PEACH_E_ARGUMENT, "chunk %u is over %d", options->chunk,
                             (int)WIRE_MAX_ITEMS);
@@ -122,6 +134,34 @@ peach_job_t *peach_map_from(peach_t *self, const char *function, peach_items_fn 
     job->next = next;
     job->next_arg = arg;
     return job;
+}
+
+peach_job_t *peach_map_open(peach_t *self, const char *function, const peach_job_options_t *options)
+{
+    peach_job_t *job = job_new(self, function, options);
+    if (!job) return NULL;
+    job->source = peach_value_list();
+    job->open = true;
+    if (!job->source || job_all_refs(job) != 0) peach_job_destroy(&job);
+    return job;
+}
+
+int peach_job_add(peach_job_t *job, peach_value_t **item_p)
+{
+    if (!job->open) {
+        peach_value_destroy(item_p);
+        return session_fail(job->session, PEACH_E_CANCELLED, "the job takes no more items");
+    }
+    int rc = peach_value_append(job->source, item_p);
+    if (rc) return session_fail(job->session, rc, "%s", peach_status_text(rc));
+    job->total++;
+    return 0;
+}
+
+void peach_job_finish(peach_job_t *job)
+{
+    job->open = false;
+    job->total_final = true;
 }
 
 peach_job_t *peach_submit(peach_t *self, const char *function, peach_value_t **args_p,
@@ -261,7 +301,7 @@ static void tell_progress(peach_job_t *job, bool last)
 
 static bool all_ended(const peach_job_t *job)
 {
-    bool all_cut = job->cancelled || (job->next ? job->total_final : job->cut == job->total);
+    bool all_cut = job->cancelled || (job->total_final && (job->next || job->cut == job->total));
     return all_cut && job->flying == 0;
 }
 
@@ -360,7 +400,7 @@ int peach_job_cancel(peach_job_t *job)
     peach_t *self = job->session;
     if (job->cancelled) return 0;
     job->cancelled = true;
-    job->total_final = true;
+    peach_job_finish(job);
     return session_cancel(self, job->id);
 }
 

@@ -22,6 +22,9 @@ struct peach_job {
     peach_value_t *source; /* items to cut from, or NULL with next */
     peach_items_fn next;
     void *next_arg;
+    uint64_t base;  /* of an open job: items that are not in source any more, */
+    size_t spent;   /* and those in it that were cut */
+    bool open;      /* items may still be added */
     uint64_t cut;   /* items cut so far */
     uint64_t total; /* items; of a generator, so far */
     bool total_final;

@@ -160,7 +160,7 @@ int job_find_refs(peach_job_t *job, const peach_value_t *value)
 {
     int rc = 0;
     if (value->kind == PEACH_REF) return add_ref(job, (uint64_t)value->integer);
-    if (value->kind != PEACH_LIST && value->kind != PEACH_MAP) return 0;
+    if (!peach_value_is_sequence(value)) return 0;
     for (size_t i = 0; i < value->sequence.count && rc == 0; i++)
         rc = job_find_refs(job, value->sequence.values[i]);
     return rc;

@@ -43,7 +43,9 @@ static told_t *told_new(const Peach__Failure *from)
                                       m->host,
                                       m->pid,
                                       m->n_attempts,
-                                      self->attempts};
+                                      self->attempts,
+                                      m->exception.len ? m->exception.data : NULL,
+                                      m->exception.len};
     return self;
 }
 

@@ -36,7 +36,7 @@ def zigzag(n):
     return n << 1 if n >= 0 else (-n << 1) - 1
 
 
-VERSION = 3
+VERSION = 4
 FUNCTION = message([(1, "f"), (2, 0)])
 REPORT = message([(1, "f.py"), (2, bytes(32)), (3, 1)])
 LABEL = message([(1, "gpu"), (2, "1")])
@@ -139,6 +139,8 @@ def seeds():
     messages = [m for talk in TALKS for who, m in talk if who != T]
     yield from (("wire", bytes([n]) + b) for b in blocks + messages for n in (0, 2))
     yield "value", blocks[2]
+    buffer = message([(9, message([(1, 3), (2, b"\x02"), (3, b"ab")]))])
+    yield "value", message([(11, message([(1, message([(6, b"pickle")])), (1, buffer)]))])
     for text in ('[1,2.5,"a",null,true,{"x":{}}]', '{"$bytes":"AAEC"}', '{"$float":"nan"}'):
         yield "json", text.encode()
     yield "config", b'{"worker": {"slots": [1, "2"], "insecure": true}, "broker": {}}'

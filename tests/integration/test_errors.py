@@ -175,7 +175,7 @@ def test_another_version_of_the_protocol_is_told_so(fleet):
     dealer.send(b"\x0a\x02\x08\x63")  # Envelope { hello { version: 99 } }
     assert dealer.poll(5000)
     answer = dealer.recv()
-    assert b"version 3" in answer and b"version 99" in answer
+    assert b"version 4" in answer and b"version 99" in answer
     context.destroy(0)
 
 

@@ -69,6 +69,29 @@ def load_module(name):
     return {attribute: value, f"{module_name}.{attribute}": value}
 
 
+def load_code(code):
+    """The function that a job brought: itself, or its source.
+
+    Source is an expression (lambda x: x * x), or statements; then the function is the last
+    one that they define.
+    """
+    if not isinstance(code, str):
+        if not callable(code):
+            raise TypeError(f"a {type(code).__name__} came where a function should be")
+        return code
+    space = {"__name__": "peach_source"}
+    try:
+        function = eval(compile(code.strip(), "<source>", "eval"), space)
+    except SyntaxError:
+        exec(compile(code, "<source>", "exec"), space)
+        functions = [f for f in space.values() if isinstance(f, types.FunctionType)
+                     and f.__module__ == "peach_source"]
+        function = functions[-1] if functions else None
+    if not callable(function):
+        raise TypeError("the source is no function: lambda x: ..., or def f(x): ...")
+    return function
+
+
 def seed(number):
     """Give the item a random state of its own."""
     import random
@@ -109,6 +132,7 @@ def describe(error):
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in (
         "peach_bootstrap",
+        "peach_pickling",
         "importlib._bootstrap",
         "importlib._bootstrap_external",
         "importlib",

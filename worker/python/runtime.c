@@ -8,6 +8,7 @@
 #include "value.h"
 
 #include "bootstrap.py.h"
+#include "pickling.py.h"
 #include "runtime.h"
 
 #include <signal.h>
@@ -16,7 +17,7 @@
 
 typedef struct {
     runtime_t base;
-    PyObject *load_file, *load_module, *seed, *describe, *after_fork;
+    PyObject *load_file, *load_module, *load_code, *seed, *describe, *after_fork, *dump_exception;
 } python_t;
 
 static const shared_t *page;
@@ -43,7 +44,7 @@ static void drop_interrupt(void)
 }
 
 /* Moves the pending Python exception into failure. */
-static void take_error(python_t *self, failure_t *failure, int status)
+static void take_error(python_t *self, failure_t *failure, int status, bool pickles)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -61,6 +62,16 @@ static void take_error(python_t *self, failure_t *failure, int status)
                     type ? ((PyTypeObject *)type)->tp_name : "none");
     }
     Py_XDECREF(told);
+    PyObject *pickle = pickles && error ? PyObject_CallOneArg(self->dump_exception, error) : NULL;
+    if (pickle && PyBytes_Check(pickle)) {
+        size_t size = (size_t)PyBytes_GET_SIZE(pickle);
+        if ((failure->exception = malloc(size + 1)) != NULL) {
+            memcpy(failure->exception, PyBytes_AS_STRING(pickle), size);
+            failure->exception_size = size;
+        }
+    }
+    Py_XDECREF(pickle);
+    PyErr_Clear();
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
@@ -74,7 +85,7 @@ static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_f
                           ? PyObject_CallFunction(self->load_module, "s", item->name)
                           : PyObject_CallFunction(self->load_file, "ss", item->name, item->path);
     if (!found) {
-        take_error(self, failure, PEACH_E_PRELOAD);
+        take_error(self, failure, PEACH_E_PRELOAD, false);
         return PEACH_E_PRELOAD;
     }
     PyObject *name, *function;
@@ -90,6 +101,22 @@ static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_f
     }
     Py_DECREF(found);
     return 0;
+}
+
+static void *python_define(runtime_t *base, const peach_value_t *code, failure_t *failure)
+{
+    python_t *self = (python_t *)base;
+    PyObject *object = python_from_value(code);
+    PyObject *function = object ? PyObject_CallOneArg(self->load_code, object) : NULL;
+    Py_XDECREF(object);
+    if (!function) take_error(self, failure, PEACH_E_RAISED, false);
+    return function;
+}
+
+static void python_forget(runtime_t *base, void *handle)
+{
+    (void)base;
+    Py_DECREF((PyObject *)handle);
 }
 
 enum { FEW = 8 }; /* arguments that need no memory */
@@ -110,8 +137,9 @@ static PyObject *run(python_t *self, PyObject *function, const call_t *call)
     }
     for (; made < call->arg_count; made++)
         if (!(args[made] = python_from_value(call->args[made]))) goto done;
-    result =
-        PyObject_Vectorcall(function, args, call->arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    size_t positional = call->arg_count - (size_t)call->keywords;
+    result = PyObject_VectorcallDict(function, args, positional | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                     call->keywords ? args[positional] : NULL);
 done:
     while (made > 0) Py_DECREF(args[--made]);
     if (args != few + 1) free(args - 1);
@@ -125,9 +153,12 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
     if (interrupting && !call_stopped(page, call)) drop_interrupt(); /* meant for one before */
     PyObject *object = run(self, handle, call);
     peach_value_t *value = NULL;
-    if (object) value = python_to_number(object, scratch) ? scratch : python_to_value(object);
+    if (object && python_to_number(object, scratch))
+        value = scratch;
+    else if (object)
+        value = python_to_value(object, call->pickles ? PYTHON_OBJECT : PYTHON_VALUE);
     Py_XDECREF(object);
-    if (!value) take_error(self, failure, PEACH_E_RAISED);
+    if (!value) take_error(self, failure, PEACH_E_RAISED, call->pickles);
     if (call_stopped(page, call)) drop_interrupt();
     return value;
 }
@@ -175,20 +206,34 @@ static bool start_interpreter(failure_t *failure)
     return !PyStatus_Exception(status);
 }
 
+static PyObject *run_module(const char *text, const char *name)
+{
+    PyObject *code = Py_CompileString(text, "<peach>", Py_file_input);
+    PyObject *module = code ? PyImport_ExecCodeModule(name, code) : NULL;
+    Py_XDECREF(code);
+    return module;
+}
+
 static bool run_bootstrap(python_t *self, failure_t *failure)
 {
-    PyObject *code = Py_CompileString((const char *)bootstrap_py, "<peach>", Py_file_input);
-    PyObject *module = code ? PyImport_ExecCodeModule("peach_bootstrap", code) : NULL;
+    PyObject *module = run_module((const char *)bootstrap_py, "peach_bootstrap");
     if (module) {
         self->load_file = PyObject_GetAttrString(module, "load_file");
         self->load_module = PyObject_GetAttrString(module, "load_module");
+        self->load_code = PyObject_GetAttrString(module, "load_code");
         self->seed = PyObject_GetAttrString(module, "seed");
         self->describe = PyObject_GetAttrString(module, "describe");
         self->after_fork = PyObject_GetAttrString(module, "after_fork");
-        python_value_init(PyObject_GetAttrString(module, "as_array"));
     }
-    Py_XDECREF(code);
+    PyObject *pickling = module ? run_module((const char *)pickling_py, "peach_pickling") : NULL;
+    if (pickling) {
+        self->dump_exception = PyObject_GetAttrString(pickling, "dump_exception");
+        python_value_init(
+            PyObject_GetAttrString(module, "as_array"), PyObject_GetAttrString(pickling, "dumps"),
+            PyObject_GetAttrString(pickling, getenv(NO_PUSH_VARIABLE) ? "refuse" : "loads"));
+    }
     Py_XDECREF(module);
+    Py_XDECREF(pickling);
     if (!PyErr_Occurred()) return true;
     PyErr_Print();
     failure_set(failure, PEACH_E_UNSUPPORTED, "Python's standard library is not complete");
@@ -202,7 +247,8 @@ runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure)
     python_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;
     page = shared;
-    self->base = (runtime_t){python_load, python_call, python_forks, python_destroy};
+    self->base = (runtime_t){python_load, python_define, python_forget,
+                             python_call, python_forks,  python_destroy};
     /* Python makes KeyboardInterrupt of SIGINT only if nobody else had it at its start. */
     signal(SIGINT, SIG_DFL);
     if (!start_interpreter(failure) || !run_bootstrap(self, failure)) {

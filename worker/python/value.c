@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static PyObject *make_array;
+static PyObject *make_array, *dump_object, *load_object;
+static bool (*reference_of)(PyObject *object, uint64_t *number);
 
 /* ---- to Python ---- */
 
@@ -91,6 +92,8 @@ static PyObject *from_array(const peach_value_t *value)
     return array;
 }
 
+static PyObject *from_pickle(const peach_value_t *value);
+
 static PyObject *from_list(const peach_value_t *value)
 {
     size_t count = peach_value_length(value);
@@ -139,6 +142,7 @@ PyObject *python_from_value(const peach_value_t *value)
     case PEACH_LIST: return from_list(value);
     case PEACH_MAP: return from_map(value);
     case PEACH_ARRAY: return from_array(value);
+    case PEACH_PICKLE: return from_pickle(value);
     case PEACH_REF:
         PyErr_SetString(PyExc_ValueError, "a reference to a value that was not put");
         return NULL;
@@ -146,9 +150,39 @@ PyObject *python_from_value(const peach_value_t *value)
     }
 }
 
+/* pickle.loads of the first element with the others as its buffers. */
+static PyObject *from_pickle(const peach_value_t *value)
+{
+    size_t count = peach_value_length(value), size = 0;
+    const void *bytes = count ? peach_value_as_bytes(peach_value_at(value, 0), &size) : NULL;
+    if (!bytes) {
+        PyErr_SetString(PyExc_ValueError, "a pickle without bytes");
+        return NULL;
+    }
+    PyObject *buffers = PyList_New((Py_ssize_t)count - 1);
+    for (size_t i = 1; buffers && i < count; i++) {
+        const peach_value_t *part = peach_value_at(value, i);
+        size_t length = 0;
+        void *data = (void *)peach_value_array_bytes(part, &length);
+        PyObject *memory = data ? memory_of(part, data, length) : NULL;
+        if (memory) {
+            PyList_SET_ITEM(buffers, (Py_ssize_t)i - 1, memory);
+            continue;
+        }
+        if (!data) PyErr_SetString(PyExc_ValueError, "a buffer of a pickle that is no array");
+        Py_CLEAR(buffers);
+    }
+    PyObject *result =
+        buffers ? PyObject_CallFunction(load_object, "y#O", bytes, (Py_ssize_t)size, buffers)
+                : NULL;
+    Py_XDECREF(buffers);
+    return result;
+}
+
 /* ---- from Python ---- */
 
-static peach_value_t *to_value(PyObject *object, int depth);
+/* exact: without an exception NULL says that it would not come back as what it is. */
+static peach_value_t *to_value(PyObject *object, int depth, bool exact);
 
 /* The dtype of a struct-module format on this (little-endian) machine, or 0. */
 static peach_dtype_t dtype_of(const char *format, Py_ssize_t size)
@@ -184,12 +218,9 @@ static void drop_buffer(void *view)
     free(view);
 }
 
-/* A large array that is the result itself lends its memory to the value, which is packed
-   before the next item runs. */
-static peach_value_t *lend_array(Py_buffer *view, peach_dtype_t dtype, const uint64_t *shape)
+peach_value_t *python_lend_buffer(Py_buffer *view, peach_dtype_t dtype, const uint64_t *shape)
 {
-    enum { LARGE = 64 << 10 };
-    if (view->len < LARGE || !PyBuffer_IsContiguous(view, 'C')) return NULL;
+    if (!PyBuffer_IsContiguous(view, 'C')) return NULL;
     Py_buffer *owner = malloc(sizeof *owner);
     if (!owner || PyObject_GetBuffer(view->obj, owner, PyBUF_FULL_RO) != 0) {
         PyErr_Clear();
@@ -202,8 +233,11 @@ static peach_value_t *lend_array(Py_buffer *view, peach_dtype_t dtype, const uin
     return value;
 }
 
+/* A large array that is the object itself lends its memory to the value, which is packed
+   before anybody can change it. */
 static peach_value_t *to_array(PyObject *object, int depth)
 {
+    enum { LARGE = 64 << 10 };
     Py_buffer view;
     if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) {
         PyErr_Clear();
@@ -226,7 +260,7 @@ static peach_value_t *to_array(PyObject *object, int depth)
         }
     } else {
         for (int i = 0; i < view.ndim; i++) shape[i] = (uint64_t)view.shape[i];
-        value = depth == 0 ? lend_array(&view, dtype, shape) : NULL;
+        value = depth == 0 && view.len >= LARGE ? python_lend_buffer(&view, dtype, shape) : NULL;
         bool lent = value != NULL;
         if (!lent) value = peach_value_array(dtype, (size_t)view.ndim, shape, NULL);
         if (!value)
@@ -239,19 +273,19 @@ static peach_value_t *to_array(PyObject *object, int depth)
     return value;
 }
 
-static peach_value_t *to_list(PyObject *object, int depth)
+static peach_value_t *to_list(PyObject *object, int depth, bool exact)
 {
     peach_value_t *list = peach_value_list();
     /* The size is asked for each time: str() of an element may change the list. */
     for (Py_ssize_t i = 0; list && i < PySequence_Fast_GET_SIZE(object); i++) {
-        peach_value_t *element = to_value(PySequence_Fast_GET_ITEM(object, i), depth);
+        peach_value_t *element = to_value(PySequence_Fast_GET_ITEM(object, i), depth, exact);
         if (!element || peach_value_append(list, &element) != 0) peach_value_destroy(&list);
     }
-    if (!list && !PyErr_Occurred()) PyErr_NoMemory();
+    if (!list && !exact && !PyErr_Occurred()) PyErr_NoMemory();
     return list;
 }
 
-static peach_value_t *to_map(PyObject *object, int depth)
+static peach_value_t *to_map(PyObject *object, int depth, bool exact)
 {
     peach_value_t *map = peach_value_map();
     PyObject *key, *member;
@@ -266,10 +300,10 @@ static peach_value_t *to_map(PyObject *object, int depth)
             PyErr_SetString(PyExc_TypeError, "a dict key with a NUL has no Value form");
             text = NULL;
         }
-        peach_value_t *element = text ? to_value(member, depth) : NULL;
+        peach_value_t *element = text ? to_value(member, depth, exact) : NULL;
         if (!element || peach_value_set(map, text, &element) != 0) peach_value_destroy(&map);
     }
-    if (!map && !PyErr_Occurred()) PyErr_NoMemory();
+    if (!map && !exact && !PyErr_Occurred()) PyErr_NoMemory();
     return map;
 }
 
@@ -285,14 +319,39 @@ static peach_value_t *to_int(PyObject *object)
     return peach_value_int(number);
 }
 
-static peach_value_t *to_value(PyObject *object, int depth)
+/* An array whose Value form is all there is to it. */
+static bool is_plain_array(PyObject *object)
 {
+    Py_buffer view;
+    if (strcmp(Py_TYPE(object)->tp_name, "numpy.ndarray") != 0) return false;
+    if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) {
+        PyErr_Clear();
+        return false;
+    }
+    bool plain = view.ndim > 0 && view.ndim <= PEACH_MAX_DIMS &&
+                 PyBuffer_IsContiguous(&view, 'C') && dtype_of(view.format, view.itemsize);
+    PyBuffer_Release(&view);
+    return plain;
+}
+
+static bool is_exact(PyObject *object)
+{
+    return PyLong_CheckExact(object) || PyFloat_CheckExact(object) ||
+           PyUnicode_CheckExact(object) || PyBytes_CheckExact(object) ||
+           PyList_CheckExact(object) || PyDict_CheckExact(object) || is_plain_array(object);
+}
+
+static peach_value_t *to_value(PyObject *object, int depth, bool exact)
+{
+    uint64_t number;
     if (depth > PEACH_MAX_DEPTH) {
         PyErr_Format(PyExc_ValueError, "nested deeper than %d levels", (int)PEACH_MAX_DEPTH);
         return NULL;
     }
     if (object == Py_None) return peach_value_null();
     if (PyBool_Check(object)) return peach_value_bool(object == Py_True);
+    if (reference_of && reference_of(object, &number)) return peach_value_ref(number);
+    if (exact && !is_exact(object)) return NULL;
     if (PyLong_Check(object)) return to_int(object);
     if (PyFloat_Check(object)) return peach_value_double(PyFloat_AS_DOUBLE(object));
     if (PyUnicode_Check(object)) {
@@ -305,10 +364,44 @@ static peach_value_t *to_value(PyObject *object, int depth)
     if (PyByteArray_Check(object))
         return peach_value_bytes(PyByteArray_AS_STRING(object),
                                  (size_t)PyByteArray_GET_SIZE(object));
-    if (PyList_Check(object) || PyTuple_Check(object)) return to_list(object, depth + 1);
-    if (PyDict_Check(object)) return to_map(object, depth + 1);
+    if (PyList_Check(object) || PyTuple_Check(object)) return to_list(object, depth + 1, exact);
+    if (PyDict_Check(object)) return to_map(object, depth + 1, exact);
     if (PyObject_CheckBuffer(object)) return to_array(object, depth);
     return no_form(object);
+}
+
+/* ---- pickles ---- */
+
+static peach_value_t *to_buffer(PyObject *object)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) return NULL;
+    uint64_t shape = (uint64_t)view.len;
+    peach_value_t *value = python_lend_buffer(&view, PEACH_DTYPE_UINT8, &shape);
+    PyBuffer_Release(&view);
+    if (!value) PyErr_SetString(PyExc_BufferError, "a buffer of a pickle is not contiguous");
+    return value;
+}
+
+static peach_value_t *to_pickle(PyObject *object)
+{
+    PyObject *made = PyObject_CallOneArg(dump_object, object);
+    PyObject *data, *buffers;
+    peach_value_t *pickle = NULL;
+    if (made && PyArg_ParseTuple(made, "SO!", &data, &PyList_Type, &buffers)) {
+        pickle = peach_value_pickle();
+        peach_value_t *part =
+            peach_value_bytes(PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
+        if (pickle && (!part || peach_value_append(pickle, &part) != 0))
+            peach_value_destroy(&pickle);
+        for (Py_ssize_t i = 0; pickle && i < PyList_GET_SIZE(buffers); i++) {
+            part = to_buffer(PyList_GET_ITEM(buffers, i));
+            if (!part || peach_value_append(pickle, &part) != 0) peach_value_destroy(&pickle);
+        }
+        peach_value_destroy(&part);
+    }
+    Py_XDECREF(made);
+    return pickle;
 }
 
 bool python_to_number(PyObject *object, peach_value_t *number)
@@ -325,15 +418,25 @@ bool python_to_number(PyObject *object, peach_value_t *number)
     return true;
 }
 
-peach_value_t *python_to_value(PyObject *object)
+peach_value_t *python_to_value(PyObject *object, python_form_t form)
 {
-    peach_value_t *value = to_value(object, 0);
+    peach_value_t *value = NULL;
+    bool whole = form == PYTHON_OBJECT && (PyList_Check(object) || PyDict_Check(object));
+    if (!whole) value = to_value(object, 0, form != PYTHON_VALUE);
+    if (!value && form != PYTHON_VALUE) {
+        PyErr_Clear(); /* what has no Value form can be a pickle */
+        value = to_pickle(object);
+    }
     if (!value && !PyErr_Occurred()) PyErr_NoMemory();
     return value;
 }
 
-void python_value_init(PyObject *as_array)
+void python_value_init(PyObject *as_array, PyObject *dumps, PyObject *loads)
 {
     make_array = as_array;
+    dump_object = dumps;
+    load_object = loads;
     if (PyType_Ready(&memory_type) != 0) make_array = NULL;
 }
+
+void python_value_references(bool (*of)(PyObject *object, uint64_t *number)) { reference_of = of; }

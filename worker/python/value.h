@@ -15,17 +15,33 @@
 
 #include <peach/value.h>
 
-/* as_array of bootstrap.py, used for arrays; borrowed. */
-void python_value_init(PyObject *as_array);
+/* as_array of bootstrap.py, dumps and loads of _pickle.py; all are taken. */
+void python_value_init(PyObject *as_array, PyObject *dumps, PyObject *loads);
 
-/* A new reference, or NULL with a Python exception. Copies the value. */
+/* Tells how objects are recognised that stand for values that were put; in clients only. */
+void python_value_references(bool (*of)(PyObject *object, uint64_t *number));
+
+/* A new reference, or NULL with a Python exception. Copies the value, but for large arrays
+   that lend from a payload: they keep it. */
 PyObject *python_from_value(const peach_value_t *value);
 
+/* How objects become values. */
+typedef enum {
+    PYTHON_VALUE,  /* what has a Value form, more or less: a tuple becomes a list */
+    PYTHON_EXACT,  /* as values if they come back as what they are, lists and dicts of such
+                      things too; otherwise as pickles */
+    PYTHON_OBJECT, /* the same but for lists and dicts: they are pickled, which is faster */
+} python_form_t;
+
 /* The value, or NULL with a Python exception (TypeError, OverflowError, …) that
-   says what has no Value form. */
-peach_value_t *python_to_value(PyObject *object);
+   says what has no Value form, or what cannot be pickled. */
+peach_value_t *python_to_value(PyObject *object, python_form_t form);
 
 /* Whether it is an int that fits or a float, itself and no subclass; then *number is it. */
 bool python_to_number(PyObject *object, peach_value_t *number);
+
+/* An array over the memory of a buffer, which it keeps; NULL, without an exception, when it
+   is not contiguous. */
+peach_value_t *python_lend_buffer(Py_buffer *view, peach_dtype_t dtype, const uint64_t *shape);
 
 #endif

@@ -89,6 +89,8 @@ typedef struct {
     uint32_t pid;         /* of the executor; 0 when it ran nowhere */
     size_t attempt_count; /* lost attempts, oldest first */
     const peach_attempt_t *attempts;
+    const void *exception; /* its pickle (options.pickles); NULL when there is none */
+    size_t exception_size;
 } peach_failure_t;
 
 typedef struct {
@@ -127,6 +129,12 @@ typedef struct {
     uint64_t seed;              /* same seed whatever runs it */
     const char *const *require; /* labels a worker must have, KEY=VALUE, lent for the call */
     size_t require_count;
+    /* The function itself, which was put (peach_put): Python source as a string, or a pickle.
+       The name is for messages then. Lent for the call, and the value may be dropped once the
+       job has ended. NULL: the function goes by its name. */
+    const peach_value_t *code;
+    bool keywords;       /* with spread: the last argument is a map of keyword arguments */
+    bool pickles;        /* results may be PEACH_PICKLE, for callers that are Python */
     size_t buffer_bytes; /* results held for a reader that is slow; 0: 64 MiB */
     /* Called from inside the library's calls when the numbers changed, at most every
        100 ms and at the end. */
@@ -150,6 +158,16 @@ PEACH_EXPORT peach_job_t *peach_map(peach_t *self, const char *function, peach_v
 typedef peach_value_t *(*peach_items_fn)(void *arg, int *status);
 PEACH_EXPORT peach_job_t *peach_map_from(peach_t *self, const char *function, peach_items_fn next,
                                          void *arg, const peach_job_options_t *options);
+
+/* The same over items that come one by one, while the job runs: give them to
+   peach_job_add, and end with peach_job_finish. What has been added is submitted by the
+   library's calls (peach_poll, peach_job_next) in chunks as large as its time allows. */
+PEACH_EXPORT peach_job_t *peach_map_open(peach_t *self, const char *function,
+                                         const peach_job_options_t *options);
+/* Takes *item_p, also when it fails: PEACH_E_CANCELLED when the job takes no more,
+   PEACH_E_MEMORY. Items are numbered from 0. */
+PEACH_EXPORT int peach_job_add(peach_job_t *job, peach_value_t **item_p);
+PEACH_EXPORT void peach_job_finish(peach_job_t *job);
 
 /* Submits one call with a list of arguments; its one result is item 0. Takes
  *args_p. options->spread is set. */

@@ -37,7 +37,9 @@ typedef enum peach_kind {
     PEACH_LIST,
     PEACH_MAP,
     PEACH_ARRAY,
-    PEACH_REF, /* a value that was put (peach_put): the function gets that value */
+    PEACH_REF,    /* a value that was put (peach_put): the function gets that value */
+    PEACH_PICKLE, /* a Python object: bytes (its pickle), and behind them its buffers. Only
+                     Python can use it */
 } peach_kind_t;
 
 /* Element types of arrays; the numbers are those of the protocol. */
@@ -116,11 +118,11 @@ PEACH_EXPORT int peach_value_as_double(const peach_value_t *self, double *out);
 PEACH_EXPORT const char *peach_value_as_string(const peach_value_t *self, size_t *size);
 PEACH_EXPORT const void *peach_value_as_bytes(const peach_value_t *self, size_t *size);
 
-/* Elements of a list, entries of a map, elements along the first dimension of
+/* Elements of a list or pickle, entries of a map, elements along the first dimension of
    an array (1 when it has none); 0 for the other kinds. */
 PEACH_EXPORT size_t peach_value_length(const peach_value_t *self);
 
-/* Element i of a list, value i of a map; lent. NULL past the end. */
+/* Element i of a list or pickle, value i of a map; lent. NULL past the end. */
 PEACH_EXPORT const peach_value_t *peach_value_at(const peach_value_t *self, size_t i);
 
 /* Element i of a list (a copy) or of an array along its first dimension: a number when
@@ -168,7 +170,8 @@ PEACH_EXPORT int peach_value_from_json(const char *text, size_t size, peach_valu
 /* One line of JSON, to be freed with free(); NULL when memory is out. Arrays
    become nested lists; what JSON lacks is written as an object that from_json
    reads back: bytes {"$bytes": "<base64>"}, and {"$float": "nan"}, "inf" or
-   "-inf". */
+   "-inf". A Python object becomes {"$pickle": [bytes, buffer, ...]}, which is not read
+   back. */
 PEACH_EXPORT char *peach_value_to_json(const peach_value_t *self);
 
 #ifdef __cplusplus
