@@ -183,6 +183,21 @@ static void python_destroy(runtime_t **self_p)
     *self_p = NULL;
 }
 
+/* The Python that the interpreter is to be, as if started by that name: so it finds a virtual
+   environment. $PEACH_PYTHON; or the client's that started this fleet (VERSION:PATH), if it is
+   of this version; or the system's. */
+static const char *python_program(void)
+{
+    static const char version[] = Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION);
+    const char *asked = getenv("PEACH_PYTHON"), *client = getenv("PEACH_CLIENT_PYTHON");
+    size_t length = strlen(version);
+    if (asked && *asked) return asked;
+    if (client && strncmp(client, version, length) == 0 && client[length] == ':' &&
+        client[length + 1])
+        return client + length + 1;
+    return PEACH_PYTHON;
+}
+
 static bool start_interpreter(failure_t *failure)
 {
     /* Another Python's home would give us its library. */
@@ -197,7 +212,7 @@ static bool start_interpreter(failure_t *failure)
     config.buffered_stdio = 0;
     config.install_signal_handlers = 1;
     config.use_environment = 1;
-    PyStatus status = PyConfig_SetBytesString(&config, &config.program_name, PEACH_PYTHON);
+    PyStatus status = PyConfig_SetBytesString(&config, &config.program_name, python_program());
     if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
     PyConfig_Clear(&config);
     if (PyStatus_Exception(status))

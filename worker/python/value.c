@@ -212,9 +212,12 @@ static peach_value_t *no_form(PyObject *object)
     return NULL;
 }
 
+/* The library may be the caller, without the GIL. */
 static void drop_buffer(void *view)
 {
+    PyGILState_STATE state = PyGILState_Ensure();
     PyBuffer_Release(view);
+    PyGILState_Release(state);
     free(view);
 }
 

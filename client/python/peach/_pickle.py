@@ -8,6 +8,8 @@ the package. What plain pickle can do it does, because it is many times faster; 
 defined in __main__, lambdas and closures go by value, with cloudpickle.
 """
 import pickle
+import platform
+import sys
 
 LEAST_BUFFER = 32768  # bytes; smaller ones are copied into the pickle
 
@@ -23,15 +25,15 @@ def dumps(obj):
         buffers.append(raw)
         return False
 
-    try:
-        data = pickle.dumps(obj, 5, buffer_callback=keep)
-        if b"__main__" not in data:
-            return data, buffers
-    except Exception as error:
-        first = error
-    else:
-        first = None
-    buffers.clear()
+    first = None
+    if not by_value():
+        try:
+            data = pickle.dumps(obj, 5, buffer_callback=keep)
+            if b"__main__" not in data:
+                return data, buffers
+        except Exception as error:
+            first = error
+        buffers.clear()
     try:
         import cloudpickle
     except ImportError:
@@ -43,8 +45,20 @@ def dumps(obj):
     return cloudpickle.dumps(obj, 5, buffer_callback=keep), buffers
 
 
+def by_value():
+    """Names of modules that were registered to go by value, too."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    return cloudpickle.list_registry_pickle_by_value() if cloudpickle else ()
+
+
 def loads(data, buffers):
-    return pickle.loads(data, buffers=buffers)
+    try:
+        return pickle.loads(data, buffers=buffers)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error} on {platform.node()}, where a pickle needs it: install it there, load it "
+            "with a preload, or send it along (cloudpickle.register_pickle_by_value)",
+            name=error.name) from None
 
 
 def refuse(*_):

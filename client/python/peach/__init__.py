@@ -1,0 +1,32 @@
+# This Source Code Form is subject to the terms of the Mozilla Public
+# License, v. 2.0. If a copy of the MPL was not distributed with this file,
+# You can obtain one at https://mozilla.org/MPL/2.0/.
+"""peach: parallel each across processes and hosts.
+
+    import peach
+    peach.init(4)                             # a fleet here; or peach.connect("tcp://host:5001")
+    peach.peach(lambda x: x * x, range(10))   # every result, in order
+
+Client (connect, init) maps functions over items; Executor is concurrent.futures', Pool is
+multiprocessing's; peach.joblib registers a backend, peach.aio is for asyncio, peach.tsfresh
+for tsfresh, peach.fresh extracts features of time series, peach.xval validates models.
+"""
+from . import _peach
+from ._client import Client, Options
+from ._errors import (Cancelled, LimitError, NoBroker, NoFunction, PeachError, PreloadError,
+                      RemoteError, RemoteTraceback, TaskLost, Timeout, error_of)
+from ._executor import Executor
+from ._fleet import connect, current, default, init, peach
+from ._peach import Ref
+from ._pool import Pool
+from ._task import as_array, current_task
+from ._pickle import dumps, loads
+
+_peach.setup(error_of, as_array, dumps, loads)
+del dumps, loads, error_of, as_array
+
+__version__ = _peach.version
+__all__ = ["Cancelled", "Client", "Executor", "LimitError", "NoBroker", "NoFunction", "Options",
+           "PeachError", "Pool", "PreloadError", "Ref", "RemoteError", "RemoteTraceback",
+           "TaskLost", "Timeout", "connect", "current", "current_task", "default", "init",
+           "peach"]

@@ -1,0 +1,439 @@
+# This Source Code Form is subject to the terms of the Mozilla Public
+# License, v. 2.0. If a copy of the MPL was not distributed with this file,
+# You can obtain one at https://mozilla.org/MPL/2.0/.
+"""The client: functions over items, on the fleet."""
+from __future__ import annotations
+
+import html
+import math
+import sys
+import threading
+import time
+import weakref
+from typing import Any, Callable, Iterable, Iterator
+
+from . import _functions, _peach
+from ._errors import Timeout, exception_of
+from ._pump import EVERYTHING, Pump
+
+Function = "Callable[..., Any] | str"
+OPTIONS = {"chunk", "retries", "seed", "timeout", "queue_timeout", "deadline", "priority",
+           "weight", "require", "retry_errors"}
+REF = _peach.Ref
+TAKE = 4096  # results at a time
+AHEAD = 4  # chunks of a lazy input that are given to the fleet before they are wanted
+
+
+class Client:
+    """A connection to a fleet, for any number of threads.
+
+    endpoints: "tcp://host:5001", several with commas between, tried in turn; by default
+    $PEACH_BROKER or tcp://127.0.0.1:5001. timeout: seconds until one has to answer; then
+    NoBroker is raised.
+
+    Functions are callables, which go to the workers by value (with what they refer to), or
+    names that a preload of the workers defines ("fnc", "multip.fnc"). Keyword arguments of
+    the methods that run them are the job's options, see options().
+    """
+
+    def __init__(self, endpoints: str | None = None, timeout: float = 3.0):
+        self._session = _peach.Session(endpoints, timeout)
+        self._codes = _functions.Codes(self._session)
+        self._pump_lock = threading.Lock()
+        self._pump: Pump | None = None
+        self._fleet = None  # a LocalFleet that ends with this client
+        self._close = weakref.finalize(self, Client._end, self._session)
+
+    @staticmethod
+    def _end(session):
+        session.close()
+
+    # ---- jobs ----
+
+    def _options(self, options: dict) -> dict:
+        wrong = options.keys() - OPTIONS
+        if wrong:
+            raise TypeError(f"{', '.join(sorted(wrong))}: no such option (there are "
+                            f"{', '.join(sorted(OPTIONS))})")
+        chunk = options.get("chunk")
+        if chunk is not None and not 0 < chunk <= 1 << 20:
+            raise ValueError(f"chunk {chunk} is not 1 to {1 << 20} items")
+        return {k: v for k, v in options.items() if v is not None}
+
+    def _job(self, function, items, *, spread=False, **more):
+        name, code, form = self._codes(function)
+        return self._session.job(name, code, items, spread=spread, form=form, **more)
+
+    def map(self, function: Function, *iterables: Iterable, return_exceptions: bool = False,
+            vector: bool = False, wait: float | None = None, progress: Any = None,
+            **options) -> list:
+        """[function(x) for x in iterable], or function(x, y, ...) over several.
+
+        The results come as one list, in the order of the items. The first item that failed
+        raises its exception, and the others are cancelled; with return_exceptions it stands
+        in its place. vector: results that are all ints, or all floats, come as one numpy
+        array (int64, float64; shape (n,)). wait: seconds until Timeout is raised.
+        progress: True for a bar on standard error (tqdm's if it is installed), or a function
+        of (done, total).
+        """
+        if not iterables:
+            raise TypeError("map needs items")
+        options = self._options(options)
+        several = len(iterables) > 1
+        items = list(zip(*iterables)) if several else _sized(iterables[0])
+        job = self._job(function, items, spread=several, buffer=EVERYTHING, **options)
+        try:
+            return self._collect(job, return_exceptions, vector, wait, progress)
+        finally:
+            job.close()
+
+    def _collect(self, job, return_exceptions, vector, wait, progress):
+        end = math.inf if wait is None else time.monotonic() + wait
+        tell = _progress(progress)
+        results: list = []
+        while True:
+            if tell or end < math.inf:
+                total, _, done, failed, _ = job.progress()
+                left = end - time.monotonic()
+                if tell:
+                    tell(done + failed, total)
+                    left = min(left, 0.1)
+                if left <= 0:
+                    raise Timeout(f"{total - done - failed} of {total} items are not done within "
+                                  f"{wait} s")
+            else:
+                left = None
+            if return_exceptions:
+                if not self._take(job, results, left):
+                    return results
+                continue
+            if vector:
+                ended = job.wait(left)
+                if ended and job.progress()[3] == 0:
+                    return job.collect()
+                if not ended:
+                    continue
+            some = job.values(left)
+            if some is None:
+                return results
+            results += some[0]
+            if some[1] is not None:
+                job.cancel()
+                raise exception_of(some[1])
+
+    @staticmethod
+    def _take(job, results, timeout):
+        """More results, failures as exceptions; False after the last."""
+        try:
+            rows = job.take(TAKE, timeout)
+        except Timeout:
+            return True
+        for _, value, failure in rows or ():
+            results.append(value if failure is None else exception_of(failure))
+        return rows is not None
+
+    def starmap(self, function: Function, iterable: Iterable, **options) -> list:
+        """[function(*args) for args in iterable]; see map."""
+        return self._starmap(function, list(iterable), **options)
+
+    def _starmap(self, function, calls, return_exceptions=False, vector=False, wait=None,
+                 progress=None, **options):
+        job = self._job(function, calls, spread=True, buffer=EVERYTHING,
+                        **self._options(options))
+        try:
+            return self._collect(job, return_exceptions, vector, wait, progress)
+        finally:
+            job.close()
+
+    def imap(self, function: Function, *iterables: Iterable, return_exceptions: bool = False,
+             **options) -> Iterator:
+        """The results one by one, in order, of items that may have no end.
+
+        Items are taken from the iterable as the fleet can use them, so neither they nor the
+        results fill the memory. An item that failed raises, and ends the iterator, unless
+        return_exceptions.
+        """
+        return self._stream(function, iterables, False, return_exceptions, options)
+
+    def imap_unordered(self, function: Function, *iterables: Iterable,
+                       return_exceptions: bool = False, **options) -> Iterator:
+        """The same as they finish."""
+        return self._stream(function, iterables, True, return_exceptions, options)
+
+    def _stream(self, function, iterables, unordered, return_exceptions, options):
+        if not iterables:
+            raise TypeError("imap needs items")
+        several = len(iterables) > 1
+        job = self._job(function, None, spread=several, unordered=unordered,
+                        **self._options(options))
+        return _stream(job, zip(*iterables) if several else iter(iterables[0]),
+                       return_exceptions)
+
+    def call(self, function: Function, /, *args, **keywords) -> Any:
+        """function(*args, **keywords), once, on the fleet."""
+        job = self._call(function, args, keywords)
+        try:
+            _, value, failure = job.take(1)[0]
+        finally:
+            job.close()
+        if failure is not None:
+            raise exception_of(failure)
+        return value
+
+    def _call(self, function, args, keywords, **options):
+        item = (*args, keywords) if keywords else args
+        return self._job(function, [item], spread=True, keywords=bool(keywords), **options)
+
+    def submit(self, function: Function, /, *args, **keywords):
+        """A concurrent.futures.Future of function(*args, **keywords)."""
+        return self._submit(self._get_pump(), function, args, keywords)
+
+    def _submit(self, pump, function, args, keywords):
+        if REF in map(type, args) or keywords and REF in map(type, keywords.values()):
+            return self._submit_alone(pump, function, args, keywords)
+        name, code, form = self._codes(function)
+        if keywords:
+            args = (*args, keywords)
+        return pump.submit((name, code, form, bool(keywords)), args)
+
+    def _submit_alone(self, pump, function, args, keywords, **options):
+        """In a job of its own: references are to be known when a job is made."""
+        from concurrent.futures import Future
+
+        future: Future = Future()
+        job = self._call(function, args, keywords, **options)
+        future.set_running_or_notify_cancel()
+
+        def tell(rows):
+            if isinstance(rows, BaseException):
+                future.set_exception(rows)
+            elif rows and rows[0][2] is None:
+                future.set_result(rows[0][1])
+            elif rows:
+                future.set_exception(exception_of(rows[0][2]))
+
+        pump.watch(job, tell)
+        return future
+
+    def _get_pump(self) -> Pump:
+        with self._pump_lock:
+            if self._pump is None:
+                self._pump = Pump(self._session)
+            return self._pump
+
+    def options(self, **options) -> "Options":
+        """This client with options for its jobs: client.options(retries=0).map(...).
+
+        chunk: items a task (default: chosen by the time they take); retries: further
+        attempts for an item whose executor or worker was lost (default 2); retry_errors: also
+        of items that raised; timeout: seconds an item may run; queue_timeout: seconds a task
+        may wait for a worker; deadline: seconds until what is unfinished fails; seed: gives
+        each item a random state of its own (random, numpy.random), the same whatever runs it;
+        priority: 0 to 7 among this client's jobs; weight: 1 to 1000, the share against other
+        clients; require: ["KEY=VALUE", ...], labels that a worker must have.
+        """
+        return Options(self, self._options(options))
+
+    # ---- values and the fleet ----
+
+    def put(self, value: Any) -> "_peach.Ref":
+        """Keep a value in the fleet; the Ref stands for it as an argument, and is sent instead.
+
+        Each host gets it once, when a task there needs it; arrays are one memory for all of a
+        host's executors, read-only. It is gone when nothing refers to the Ref any more.
+        """
+        return self._session.put(value)
+
+    def init(self, slots: int = 0, preloads: Iterable[str] | str = (),
+             timeout: float | None = 60) -> int:
+        """Load preloads on all workers, now and later, and see that the fleet has slots.
+
+        preloads: paths of Python files, "module:NAME", or .so plugins. Workers that are
+        missing are started on this host. Returns the slots started, when all of them are
+        ready. Raises PreloadError with the traceback of a preload that failed.
+        """
+        preloads = [preloads] if isinstance(preloads, str) else [str(p) for p in preloads]
+        started = 0
+        if self._fleet is not None:
+            started = max(0, slots - self.status()["slots"])
+            if started:
+                self._fleet.add(started)
+        self._session.init(slots if not started else 0, preloads, timeout)
+        if started:
+            self._wait_ready(slots, timeout)
+            if preloads:
+                self._session.init(slots, preloads, timeout)
+        return started
+
+    def preload(self, *preloads: str, timeout: float | None = 60) -> None:
+        """Load preloads on all workers that there are and that will come."""
+        self.init(0, preloads, timeout)
+
+    def _wait_ready(self, slots, timeout):
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while sum(w["slots"] for w in self.status()["workers"] if w["state"] == "ready") < slots:
+            self._fleet.check()
+            if time.monotonic() > end:
+                raise Timeout(f"not all of the {slots} slots were ready within {timeout} s")
+            time.sleep(0.005)
+
+    def status(self) -> dict:
+        """What goes on: the broker's counts, and the lists workers, functions and clients."""
+        return self._session.view(10)
+
+    @property
+    def slots(self) -> int:
+        """Slots of the fleet: calls that run at a time."""
+        return self.status()["slots"]
+
+    def executor(self, max_workers: int | None = None, **more):
+        """A concurrent.futures.Executor on this client; see peach.Executor."""
+        from ._executor import Executor
+
+        return Executor(max_workers, client=self, **more)
+
+    def close(self) -> None:
+        """End the connection, and what it runs; a fleet that init started ends, too."""
+        with self._pump_lock:
+            pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.close()
+        self._close()
+        if self._fleet is not None:
+            self._fleet.stop()
+            self._fleet = None
+
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self.close()
+
+    def __reduce__(self):
+        raise TypeError("a peach client cannot be sent: a task makes one of its own "
+                        "(peach.connect())")
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<peach.Client, closed>"
+        try:
+            view = self.status()
+        except Exception as error:
+            return f"<peach.Client, {error}>"
+        return (f"<peach.Client {view['endpoint']}: {len(view['workers'])} workers, "
+                f"{view['slots']} slots, {view['queued_tasks']} tasks queued>")
+
+    def _repr_html_(self) -> str:
+        if self.closed:
+            return html.escape(repr(self))
+        view = self.status()
+        rows = "".join(
+            f"<tr><td>{html.escape(w['host'])}</td><td>{w['pid']}</td><td>{w['slots']}</td>"
+            f"<td>{w['tasks']}</td><td>{w['done']}</td><td>{w['failed']}</td>"
+            f"<td>{html.escape(w['state'])}</td></tr>" for w in view["workers"])
+        return (f"<b>peach</b> {html.escape(view['endpoint'])}: {view['slots']} slots, "
+                f"{view['queued_tasks']} tasks queued<table><tr><th>host</th><th>pid</th>"
+                "<th>slots</th><th>tasks</th><th>done</th><th>failed</th><th>state</th></tr>"
+                f"{rows}</table>")
+
+
+class Options:
+    """A client with options for its jobs; see Client.options."""
+
+    def __init__(self, client: Client, options: dict):
+        self._client = client
+        self._given = options
+
+    def options(self, **options) -> "Options":
+        return Options(self._client, {**self._given, **self._client._options(options)})
+
+    def map(self, function, *iterables, **more):
+        return self._client.map(function, *iterables, **{**self._given, **more})
+
+    def starmap(self, function, iterable, **more):
+        return self._client.starmap(function, iterable, **{**self._given, **more})
+
+    def imap(self, function, *iterables, **more):
+        return self._client.imap(function, *iterables, **{**self._given, **more})
+
+    def imap_unordered(self, function, *iterables, **more):
+        return self._client.imap_unordered(function, *iterables, **{**self._given, **more})
+
+    def call(self, function, /, *args, **keywords):
+        return self.submit(function, *args, **keywords).result()
+
+    def submit(self, function, /, *args, **keywords):
+        client = self._client
+        return client._submit_alone(client._get_pump(), function, args, keywords, **self._given)
+
+    def __repr__(self):
+        given = ", ".join(f"{k}={v!r}" for k, v in self._given.items())
+        return f"<peach options {given} of {self._client!r}>"
+
+
+def _sized(items):
+    """Items as something with a length, that is an array if it was one."""
+    return items if type(items).__name__ == "ndarray" or isinstance(items, list) else list(items)
+
+
+def _stream(job, items, return_exceptions):
+    """Feeds the job as it is read."""
+    try:
+        given = 0
+        more = True
+        while True:
+            total, _, done, failed, slots = job.progress()
+            # What ran while we looked away was too little: twice as much, next time.
+            want = max(AHEAD * max(slots, 1), 2 * (done + failed) // 16)
+            while more and given - done - failed < min(want, 1 << 16):
+                try:
+                    job.add(next(items))
+                    given += 1
+                except StopIteration:
+                    job.finish()
+                    more = False
+            rows = job.take(TAKE)
+            if rows is None:
+                return
+            for _, value, failure in rows:
+                if failure is not None and not return_exceptions:
+                    raise exception_of(failure)
+                yield value if failure is None else exception_of(failure)
+    finally:
+        job.close()
+
+
+def _progress(progress):
+    """A function of (done, total), or None."""
+    if progress is None or progress is False:
+        return None
+    if callable(progress):
+        return progress
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return _bar
+    bar = tqdm(total=0, unit="items")
+
+    def tell(done, total):
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return tell
+
+
+def _bar(done, total):
+    if not sys.stderr.isatty():
+        return
+    width = 30
+    full = width * done // max(total, 1)
+    print(f"\r[{'#' * full}{'.' * (width - full)}] {done}/{total}",
+          end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+

@@ -1,0 +1,188 @@
+# This Source Code Form is subject to the terms of the Mozilla Public
+# License, v. 2.0. If a copy of the MPL was not distributed with this file,
+# You can obtain one at https://mozilla.org/MPL/2.0/.
+"""concurrent.futures on a fleet."""
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+from typing import Any, Callable, Iterable
+
+from . import _fleet
+from ._client import Client
+from ._errors import exception_of
+from ._functions import Source
+from ._pump import EVERYTHING, Pump
+
+SHUT = "cannot schedule new futures after shutdown"
+
+# Runs the initializer once in a process for each executor that has one.
+INITIALIZED = Source('''
+def run(token, initializer, initargs, function, args, keywords):
+    import builtins
+    done = builtins.__dict__.setdefault("__peach_initialized__", {})
+    if token not in done:
+        try:
+            initializer(*initargs)
+            done[token] = None
+        except BaseException as error:
+            done[token] = f"{type(error).__name__}: {error}"
+    if done[token] is not None:
+        return False, done[token]
+    return True, function(*args, **keywords)
+''')
+
+
+class Executor(concurrent.futures.Executor):
+    """concurrent.futures.Executor on a fleet.
+
+    client: the client whose fleet it uses; by default the one of peach.init or
+    peach.connect, or a fleet of max_workers on this host that ends with the executor.
+    max_workers: calls at a time (default: all slots of the fleet). initializer(*initargs)
+    runs once in each process before its first call of this executor.
+
+    A call that has begun cannot be cancelled; a few calls more than there are slots count as
+    begun, so that none is idle. Functions go by value, arguments by pickle: both may be
+    lambdas and closures.
+    """
+
+    def __init__(self, max_workers: int | None = None, *, client: Client | None = None,
+                 initializer: Callable | None = None, initargs: tuple = ()):
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._owned = client is None and _fleet.default() is None
+        self._client = client or _fleet.default() or _fleet.start(max_workers or 0)
+        self._initializer = initializer
+        self._initargs = initargs
+        self._token = f"{id(self)}-{time.time_ns()}"
+        self._pump = Pump(self._client._session, max_workers or 0)
+
+    def submit(self, fn: Callable, /, *args, **kwargs) -> concurrent.futures.Future:
+        """Schedule fn(*args, **kwargs); a Future of its result."""
+        if self._initializer is None:
+            return self._client._submit(self._pump, fn, args, kwargs)
+        self._pump.check()
+        return self._unwrap(self._client._submit(
+            self._pump, INITIALIZED,
+            (self._token, self._initializer, self._initargs, fn, args, kwargs), {}))
+
+    def _unwrap(self, inner):
+        """The future of what a call behind an initializer gives."""
+        future = _Behind(inner)
+
+        def tell(ended):
+            if ended.cancelled():
+                concurrent.futures.Future.cancel(future)
+                future.set_running_or_notify_cancel()
+                return
+            error = ended.exception()
+            if error is None and not ended.result()[0]:
+                error = concurrent.futures.BrokenExecutor(
+                    f"an initializer failed: {ended.result()[1]}")
+                self._pump.end(error)
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(ended.result()[1])
+
+        inner.add_done_callback(tell)
+        return future
+
+    def map(self, fn: Callable, *iterables: Iterable, timeout: float | None = None,
+            chunksize: int = 1):
+        """An iterator of fn's results, in the order of the items.
+
+        chunksize: items a task; the default lets peach choose by their time. Raises
+        TimeoutError when a result is not there timeout seconds after the call.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if self._initializer is not None:
+            return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize)
+        several = len(iterables) != 1
+        items = list(zip(*iterables)) if several else list(iterables[0])
+        return self._run(fn, items, several, chunksize, timeout)
+
+    def _starmap(self, fn, calls, chunksize):
+        if self._initializer is not None:
+            return super().map(lambda args: fn(*args), calls, chunksize=chunksize)
+        return self._run(fn, calls, True, chunksize, None)
+
+    def _run(self, fn, items, spread, chunksize, timeout):
+        end = None if timeout is None else time.monotonic() + timeout
+        self._pump.check()
+        job = self._client._job(fn, items, spread=spread, buffer=EVERYTHING,
+                                **({"chunk": chunksize} if chunksize > 1 else {}))
+        self._pump.keep(job)
+        return _results(job, end)
+
+    def _lazy(self, fn, iterable, unordered, chunksize):
+        """Results of items that are taken as they can be used."""
+        if self._initializer is not None:
+            return iter(super().map(fn, iterable))
+        stream = self._client.imap_unordered if unordered else self._client.imap
+        return stream(fn, iterable, **({"chunk": chunksize} if chunksize > 1 else {}))
+
+    def _abandon(self):
+        """Shut down without waiting for anything."""
+        self._pump.end(RuntimeError(SHUT))
+        self._pump.cancel_waiting()
+        self._pump.close()
+        if self._owned:
+            self._client.close()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; wait for those there are, or cancel what has not begun."""
+        self._pump.end(RuntimeError(SHUT))
+        if cancel_futures:
+            self._pump.cancel_waiting()
+        if wait:
+            self._finish()
+        else:
+            threading.Thread(target=self._finish, name="peach-shutdown").start()
+
+    def _finish(self):
+        self._pump.wait_idle()
+        self._pump.close()
+        if self._owned:
+            self._client.close()
+
+    def __repr__(self) -> str:
+        return f"<peach.Executor on {self._client!r}>"
+
+
+class _Behind(concurrent.futures.Future):
+    """A future whose call is another future's."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self._inner = inner
+
+    def cancel(self):
+        return self._inner.cancel()
+
+    def running(self):
+        return self._inner.running()
+
+
+def _results(job, end):
+    try:
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            some = job.values(left)
+            if some is None:
+                return
+            if not some[0] and some[1] is None:
+                raise concurrent.futures.TimeoutError()
+            # Backwards, so that what was given is not held.
+            values = some[0]
+            values.reverse()
+            while values:
+                yield values.pop()
+            if some[1] is not None:
+                raise exception_of(some[1])
+    finally:
+        job.close()

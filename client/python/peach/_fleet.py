@@ -1,0 +1,84 @@
+# This Source Code Form is subject to the terms of the Mozilla Public
+# License, v. 2.0. If a copy of the MPL was not distributed with this file,
+# You can obtain one at https://mozilla.org/MPL/2.0/.
+"""The process's own client: what peach.init and peach.connect made last."""
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Iterable
+
+from ._client import Client
+from ._local import LocalFleet
+
+_lock = threading.Lock()
+_default: Client | None = None
+_last: "weakref.ref[Client] | None" = None
+
+
+def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
+    """A Client of the fleet at these endpoints; see Client."""
+    global _last
+    client = Client(endpoints, timeout)
+    _last = weakref.ref(client)
+    return client
+
+
+def start(slots: int = 0, preloads: Iterable[str] = (), how: str = "spawn",
+          timeout: float | None = 60) -> Client:
+    """A Client of a new fleet on this host, which ends with it."""
+    slots = slots or os.cpu_count() or 1
+    fleet = LocalFleet()
+    try:
+        fleet.add(slots, preloads, how)
+        client = Client(fleet.endpoint, 10)
+        client._fleet = fleet
+        client._wait_ready(slots, timeout)
+    except BaseException:
+        fleet.stop()
+        raise
+    return client
+
+
+def init(slots: int = 0, preloads: Iterable[str] | str = (), *, start: str = "spawn",
+         timeout: float | None = 60) -> Client:
+    """See that there is a fleet of slots with the preloads; the Client of it.
+
+    With $PEACH_BROKER it is the fleet there, grown on this host by the workers that it lacks.
+    Otherwise it is this process's own, which the first call starts and later ones grow; it
+    ends with the process. slots: 0 is one a core. preloads: paths of Python files,
+    "module:NAME", or .so plugins. start: "fork" has the preloads loaded once and copied.
+    """
+    global _default
+    preloads = [preloads] if isinstance(preloads, str) else [str(p) for p in preloads]
+    with _lock:
+        if _default is None or _default.closed:
+            if os.environ.get("PEACH_BROKER"):
+                _default = Client()
+            else:
+                _default = start_fleet(slots, preloads, start, timeout)
+                return _default
+        _default.init(slots or os.cpu_count() or 1, preloads, timeout)
+        return _default
+
+
+start_fleet = start
+
+
+def default() -> Client | None:
+    """The client of peach.init, or the last one of peach.connect; None when there is none."""
+    if _default is not None and not _default.closed:
+        return _default
+    client = _last() if _last is not None else None
+    return client if client is not None and not client.closed else None
+
+
+def current() -> Client:
+    """The default client; the one of $PEACH_BROKER, or a new fleet, if there is none."""
+    return default() or init()
+
+
+def peach(function, *iterables, **options) -> list:
+    """function over the items of iterables on the fleet; see Client.map."""
+    return current().map(function, *iterables, **options)

@@ -1,0 +1,93 @@
+/* The extension module peach._peach: libpeach for Python. module.c (the module, errors),
+   session.c (a connection), job.c (jobs and references). Thin: what can be Python is.
+
+   Threads: a session has a lock. It is held for the library's calls, which do not wait, and
+   is free while a thread waits for the network, without the GIL, in session_wait; so any
+   number of threads can use one session, and whoever wakes first serves them all.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_EXTENSION_H
+#define PEACH_EXTENSION_H
+
+#include "value.h" /* with Python.h, which comes first */
+
+#include <peach/peach.h>
+
+typedef struct waiter waiter_t;
+typedef struct job_object job_object_t;
+
+typedef struct {
+    PyObject_HEAD peach_t *peach; /* NULL once it was closed */
+    PyThread_type_lock lock;
+    waiter_t *waiters;  /* threads that wait */
+    job_object_t *jobs; /* that are open */
+    /* What was let go of while the lock was taken: references and jobs. */
+    uint64_t *drops;
+    peach_job_t **orphans;
+    size_t drop_count, drop_capacity, orphan_count, orphan_capacity;
+    uint64_t wakes; /* calls of wake() */
+    int spare_fd;   /* an eventfd that nobody waits with; -1: none */
+    long pid;       /* of the process that opened it: a forked child may not use it */
+} session_object_t;
+
+struct job_object {
+    PyObject_HEAD session_object_t *session;
+    peach_job_t *job;
+    job_object_t *next; /* in its session */
+    PyObject *code;     /* a Ref that is to live as long, or NULL */
+    int form;           /* python_form_t of its items */
+    int spread;
+};
+
+/* A value that was put. */
+typedef struct {
+    PyObject_HEAD session_object_t *session;
+    uint64_t number;
+} ref_object_t;
+
+extern PyTypeObject session_type, job_type, ref_type;
+
+/* ---- module.c ---- */
+
+/* Raises peach.PeachError, or what it has for the status, with this text. Always NULL. */
+PyObject *raise_status(int status, const char *text);
+
+/* A timeout in seconds or None as milliseconds (-1); false with an exception. */
+bool get_timeout(PyObject *object, int *timeout_ms);
+
+/* ---- session.c ---- */
+
+/* Takes the lock; false with an exception when the session is closed. */
+bool session_enter(session_object_t *self);
+void session_leave(session_object_t *self);
+
+/* With the lock: sends and receives, and wakes the threads that wait for what came. */
+int session_serve(session_object_t *self);
+
+/* With the lock, which is free meanwhile: waits for something to come, or for the deadline
+   (monotonic ms; -1: none). 0, PEACH_E_TIMEOUT, or -1000 with a Python exception. */
+enum { WAIT_RAISED = -1000 };
+int session_wait(session_object_t *self, int64_t deadline);
+int64_t session_deadline_of(int timeout_ms);
+
+/* Drops the reference, or destroys the job, now or when the lock is free: called by
+   deallocation, which may come while this thread has it. */
+void session_drop(session_object_t *self, uint64_t number);
+void session_drop_job(session_object_t *self, peach_job_t *job);
+
+/* ---- job.c ---- */
+
+/* Takes the job, code is borrowed. */
+PyObject *job_object_new(session_object_t *session, peach_job_t *job, PyObject *code, int form,
+                         int spread);
+PyObject *ref_object_new(session_object_t *session, uint64_t number);
+
+/* Items as a value: an array where all are ints or floats, otherwise a list. NULL with an
+   exception. */
+peach_value_t *items_from(PyObject *object, int form, int spread);
+
+bool ref_number(PyObject *object, uint64_t *number);
+
+#endif

@@ -1,0 +1,463 @@
+/* This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "extension.h"
+
+#include "value_tree.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A thread that waits, and what it has seen. */
+struct waiter {
+    waiter_t *next;
+    int fd; /* an eventfd that wakes it */
+    uint64_t seen;
+};
+
+/* ---- the lock ---- */
+
+static void drop_now(session_object_t *self, uint64_t number)
+{
+    peach_value_t *ref = peach_value_ref(number);
+    if (ref && self->peach) peach_drop(self->peach, &ref);
+    peach_value_destroy(&ref);
+}
+
+bool session_enter(session_object_t *self)
+{
+    if (self->lock && !PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
+        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(self->lock, WAIT_LOCK);
+        Py_END_ALLOW_THREADS
+    }
+    const char *why = !self->peach            ? "the client is closed"
+                      : self->pid != getpid() ? "the client was opened by another process: a "
+                                                "forked child needs one of its own"
+                                              : NULL;
+    if (why) {
+        if (self->lock) PyThread_release_lock(self->lock);
+        raise_status(PEACH_E_ARGUMENT, why);
+        return false;
+    }
+    while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
+    while (self->drop_count > 0) drop_now(self, self->drops[--self->drop_count]);
+    return true;
+}
+
+void session_leave(session_object_t *self) { PyThread_release_lock(self->lock); }
+
+/* Room for one more element of 8 bytes. */
+static bool grow(void **array, size_t count, size_t *capacity)
+{
+    if (count < *capacity) return true;
+    size_t more = *capacity ? *capacity * 2 : 16;
+    void *grown = realloc(*array, more * 8);
+    if (!grown) return false;
+    *array = grown;
+    *capacity = more;
+    return true;
+}
+
+void session_drop(session_object_t *self, uint64_t number)
+{
+    if (!self->peach || self->pid != getpid()) return;
+    if (PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
+        drop_now(self, number);
+        PyThread_release_lock(self->lock);
+        return;
+    }
+    /* The GIL protects the list. Without memory it goes with the session. */
+    if (grow((void **)&self->drops, self->drop_count, &self->drop_capacity))
+        self->drops[self->drop_count++] = number;
+}
+
+void session_drop_job(session_object_t *self, peach_job_t *job)
+{
+    if (!self->peach || self->pid != getpid()) return;
+    if (PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
+        peach_job_destroy(&job);
+        PyThread_release_lock(self->lock);
+    } else if (grow((void **)&self->orphans, self->orphan_count, &self->orphan_capacity)) {
+        self->orphans[self->orphan_count++] = job;
+    }
+}
+
+/* ---- waiting ---- */
+
+/* Grows whenever a job has something new. */
+static uint64_t activity(const session_object_t *self)
+{
+    uint64_t sum = self->wakes;
+    for (const job_object_t *job = self->jobs; job; job = job->next) {
+        peach_progress_t progress;
+        peach_job_progress(job->job, &progress);
+        sum += progress.done + progress.failed;
+    }
+    return sum;
+}
+
+static void wake(const waiter_t *waiter)
+{
+    uint64_t one = 1;
+    if (write(waiter->fd, &one, sizeof one) < 0) return; /* it is awake */
+}
+
+int session_serve(session_object_t *self)
+{
+    int rc = peach_poll(self->peach, 0);
+    if (self->waiters) {
+        uint64_t now = activity(self);
+        for (waiter_t *w = self->waiters; w; w = w->next)
+            if (w->seen != now || rc) wake(w);
+    }
+    return rc;
+}
+
+int64_t session_deadline_of(int timeout_ms)
+{
+    struct timespec now;
+    if (timeout_ms < 0) return -1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + timeout_ms;
+}
+
+int session_wait(session_object_t *self, int64_t deadline)
+{
+    enum { LOOK_MS = 500 }; /* the library wants to be called now and then */
+    uint64_t before = activity(self);
+    int rc = session_serve(self);
+    if (rc) return rc;
+    waiter_t me = {self->waiters, self->spare_fd, activity(self)};
+    if (me.seen != before) return 0;
+    int left = LOOK_MS;
+    if (deadline >= 0) {
+        int64_t until = deadline - session_deadline_of(0);
+        if (until <= 0) return PEACH_E_TIMEOUT;
+        if (until < left) left = (int)until;
+    }
+    self->spare_fd = -1;
+    if (me.fd < 0 && (me.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return WAIT_RAISED;
+    }
+    self->waiters = &me;
+    struct pollfd items[] = {{peach_fd(self->peach), POLLIN, 0}, {me.fd, POLLIN, 0}};
+    bool interrupted;
+    PyThread_release_lock(self->lock);
+    Py_BEGIN_ALLOW_THREADS interrupted = poll(items, 2, left) < 0 && errno == EINTR;
+    PyThread_acquire_lock(self->lock, WAIT_LOCK);
+    Py_END_ALLOW_THREADS waiter_t **at = &self->waiters;
+    while (*at != &me) at = &(*at)->next;
+    *at = me.next;
+    uint64_t woken;
+    bool drained = !items[1].revents || read(me.fd, &woken, sizeof woken) > 0;
+    if (drained && self->spare_fd < 0)
+        self->spare_fd = me.fd;
+    else
+        close(me.fd);
+    if (interrupted && PyErr_CheckSignals() != 0) return WAIT_RAISED;
+    if (!self->peach) {
+        raise_status(PEACH_E_ARGUMENT, "the client was closed meanwhile");
+        return WAIT_RAISED;
+    }
+    return 0;
+}
+
+/* ---- life ---- */
+
+static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"endpoints", "timeout", NULL};
+    const char *endpoints;
+    PyObject *timeout = NULL;
+    int timeout_ms;
+    peach_error_t error;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "z|O", names, &endpoints, &timeout) ||
+        !get_timeout(timeout, &timeout_ms))
+        return NULL;
+    session_object_t *self = (session_object_t *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->pid = getpid();
+    self->spare_fd = -1;
+    self->lock = PyThread_allocate_lock();
+    Py_BEGIN_ALLOW_THREADS if (self->lock) self->peach =
+        peach_connect(endpoints, timeout_ms, &error);
+    Py_END_ALLOW_THREADS if (self->peach) return (PyObject *)self;
+    if (!self->lock)
+        PyErr_NoMemory();
+    else
+        raise_status(error.status, error.message);
+    Py_DECREF(self);
+    return NULL;
+}
+
+static void close_session(session_object_t *self)
+{
+    if (!self->peach || self->pid != getpid()) return; /* a fork's copy stays as it is */
+    for (job_object_t *job = self->jobs; job; job = job->next) peach_job_destroy(&job->job);
+    self->jobs = NULL;
+    while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
+    for (waiter_t *w = self->waiters; w; w = w->next) wake(w);
+    peach_t *peach = self->peach;
+    self->peach = NULL;
+    Py_BEGIN_ALLOW_THREADS peach_close(&peach);
+    Py_END_ALLOW_THREADS
+}
+
+static void session_dealloc(PyObject *object)
+{
+    session_object_t *self = (session_object_t *)object;
+    close_session(self); /* nobody has it: no lock is needed */
+    if (self->lock) PyThread_free_lock(self->lock);
+    if (self->spare_fd >= 0) close(self->spare_fd);
+    free(self->drops);
+    free(self->orphans);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *session_close(PyObject *object, PyObject *unused)
+{
+    session_object_t *self = (session_object_t *)object;
+    (void)unused;
+    if (!self->peach || self->pid != getpid()) Py_RETURN_NONE;
+    if (!session_enter(self)) return NULL;
+    close_session(self);
+    session_leave(self);
+    Py_RETURN_NONE;
+}
+
+/* ---- jobs ---- */
+
+typedef struct {
+    const char *labels[64];
+    PyObject *held; /* the strings of labels */
+} labels_t;
+
+static bool get_labels(PyObject *require, labels_t *labels, peach_job_options_t *options)
+{
+    if (!require || require == Py_None) return true;
+    if (!(labels->held = PySequence_Fast(require, "require is a list of KEY=VALUE"))) return false;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(labels->held);
+    if (count > 64) {
+        PyErr_SetString(PyExc_ValueError, "more than 64 labels are required");
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (!(labels->labels[i] = PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(labels->held, i))))
+            return false;
+    options->require = labels->labels;
+    options->require_count = (size_t)count;
+    return true;
+}
+
+/* job(name, code, items, *, ...): items None leaves it open. */
+static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"name",      "code",     "items",  "spread",  "keywords",
+                            "chunk",     "retries",  "seed",   "timeout", "queue_timeout",
+                            "deadline",  "priority", "weight", "require", "retry_errors",
+                            "unordered", "form",     "buffer", NULL};
+    session_object_t *self = (session_object_t *)object;
+    const char *name;
+    PyObject *code, *items, *seed = NULL, *require = NULL, *item_timeout = NULL;
+    PyObject *queue_timeout = NULL, *deadline = NULL, *result = NULL;
+    int spread = 0, has_keywords = 0, retry_errors = 0, unordered = 0, form = PYTHON_OBJECT;
+    int item_ms, queue_ms, deadline_ms;
+    unsigned long long buffer = 0;
+    peach_job_options_t options = peach_job_defaults;
+    labels_t labels = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sOO|$ppIiOOOOIIOppiK", names, &name, &code,
+                                     &items, &spread, &has_keywords, &options.chunk,
+                                     &options.retries, &seed, &item_timeout, &queue_timeout,
+                                     &deadline, &options.priority, &options.weight, &require,
+                                     &retry_errors, &unordered, &form, &buffer) ||
+        !get_timeout(item_timeout, &item_ms) || !get_timeout(queue_timeout, &queue_ms) ||
+        !get_timeout(deadline, &deadline_ms) || !get_labels(require, &labels, &options))
+        goto done;
+    if (seed && seed != Py_None) {
+        options.seed = PyLong_AsUnsignedLongLongMask(seed);
+        options.seeded = true;
+        if (PyErr_Occurred()) goto done;
+    }
+    options.spread = spread;
+    options.keywords = has_keywords;
+    options.retry_errors = retry_errors;
+    options.unordered = unordered;
+    options.pickles = true;
+    options.item_timeout_ms = item_ms > 0 ? (unsigned)item_ms : 0;
+    options.queue_timeout_ms = queue_ms > 0 ? (unsigned)queue_ms : 0;
+    options.deadline_ms = deadline_ms > 0 ? (uint64_t)deadline_ms : 0;
+    options.buffer_bytes = (size_t)buffer;
+    peach_value_t *code_value = NULL, *values = NULL;
+    uint64_t number;
+    if (code != Py_None) {
+        if (!ref_number(code, &number)) {
+            PyErr_SetString(PyExc_TypeError, "code is to be a Ref");
+            goto done;
+        }
+        if (!(code_value = peach_value_ref(number))) {
+            PyErr_NoMemory();
+            goto done;
+        }
+        options.code = code_value;
+    }
+    if (items == Py_None || (values = items_from(items, form, spread)) != NULL) {
+        if (session_enter(self)) {
+            peach_job_t *job = values ? peach_map(self->peach, name, &values, &options)
+                                      : peach_map_open(self->peach, name, &options);
+            if (job)
+                result = job_object_new(self, job, code == Py_None ? NULL : code, form, spread);
+            else
+                raise_status(PEACH_E_ARGUMENT, peach_error(self->peach));
+            session_leave(self);
+        }
+    }
+    peach_value_destroy(&values);
+    peach_value_destroy(&code_value);
+done:
+    Py_XDECREF(labels.held);
+    return result;
+}
+
+/* ---- what waits for an answer ---- */
+
+static PyObject *session_put(PyObject *object, PyObject *args)
+{
+    session_object_t *self = (session_object_t *)object;
+    PyObject *thing, *timeout = NULL;
+    int timeout_ms;
+    uint64_t number = 0;
+    if (!PyArg_ParseTuple(args, "O|O", &thing, &timeout) || !get_timeout(timeout, &timeout_ms))
+        return NULL;
+    peach_value_t *value = python_to_value(thing, PYTHON_OBJECT), *ref = NULL;
+    if (!value) return NULL;
+    if (!session_enter(self)) {
+        peach_value_destroy(&value);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS ref = peach_put(self->peach, &value, timeout_ms);
+    Py_END_ALLOW_THREADS PyObject *result = NULL;
+    if (ref)
+        number = (uint64_t)ref->integer;
+    else
+        raise_status(PEACH_E_LIMIT, peach_error(self->peach));
+    session_leave(self);
+    if (ref && !(result = ref_object_new(self, number))) session_drop(self, number);
+    peach_value_destroy(&ref);
+    return result;
+}
+
+static PyObject *session_init(PyObject *object, PyObject *args)
+{
+    session_object_t *self = (session_object_t *)object;
+    PyObject *preloads, *timeout = NULL, *result = NULL;
+    unsigned slots, started = 0;
+    int timeout_ms;
+    if (!PyArg_ParseTuple(args, "IO|O", &slots, &preloads, &timeout) ||
+        !get_timeout(timeout, &timeout_ms))
+        return NULL;
+    PyObject *list = PySequence_Fast(preloads, "preloads is a list of names");
+    if (!list) return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(list);
+    const char **names = calloc((size_t)count + 1, sizeof *names);
+    for (Py_ssize_t i = 0; names && i < count; i++)
+        if (!(names[i] = PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(list, i)))) goto done;
+    if (!names)
+        PyErr_NoMemory();
+    else if (session_enter(self)) {
+        int rc;
+        Py_BEGIN_ALLOW_THREADS rc =
+            peach_init(self->peach, slots, names, (size_t)count, timeout_ms, &started);
+        Py_END_ALLOW_THREADS if (rc) raise_status(rc, peach_error(self->peach));
+        else result = PyLong_FromUnsignedLong(started);
+        session_leave(self);
+    }
+done:
+    free(names);
+    Py_DECREF(list);
+    return result;
+}
+
+static PyObject *session_view(PyObject *object, PyObject *args)
+{
+    session_object_t *self = (session_object_t *)object;
+    PyObject *timeout = NULL, *result = NULL;
+    peach_value_t *view = NULL;
+    int timeout_ms, rc;
+    if (!PyArg_ParseTuple(args, "|O", &timeout) || !get_timeout(timeout, &timeout_ms) ||
+        !session_enter(self))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS rc = peach_view(self->peach, timeout_ms, &view);
+    Py_END_ALLOW_THREADS if (rc) raise_status(rc, peach_error(self->peach));
+    session_leave(self);
+    if (view) result = python_from_value(view);
+    peach_value_destroy(&view);
+    return result;
+}
+
+/* Ends the waiting of all threads, for a thread that has something new for them. */
+static PyObject *session_wake(PyObject *object, PyObject *unused)
+{
+    session_object_t *self = (session_object_t *)object;
+    (void)unused;
+    self->wakes++;
+    for (waiter_t *w = self->waiters; w; w = w->next) wake(w);
+    Py_RETURN_NONE;
+}
+
+/* wait(timeout, wakes): until something came for any job, or wake() was called: more than
+   wakes times. */
+static PyObject *session_wait_method(PyObject *object, PyObject *args)
+{
+    session_object_t *self = (session_object_t *)object;
+    PyObject *timeout = NULL;
+    int timeout_ms, rc = 0;
+    unsigned long long wakes;
+    if (!PyArg_ParseTuple(args, "OK", &timeout, &wakes) || !get_timeout(timeout, &timeout_ms) ||
+        !session_enter(self))
+        return NULL;
+    if (self->wakes == wakes) rc = session_wait(self, session_deadline_of(timeout_ms));
+    if (rc && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED)
+        raise_status(rc, peach_error(self->peach));
+    session_leave(self);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef session_methods[] = {
+    {"job", (PyCFunction)(void (*)(void))session_job, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"put", session_put, METH_VARARGS, NULL},
+    {"init", session_init, METH_VARARGS, NULL},
+    {"view", session_view, METH_VARARGS, NULL},
+    {"wait", session_wait_method, METH_VARARGS, NULL},
+    {"wake", session_wake, METH_NOARGS, NULL},
+    {"close", session_close, METH_NOARGS, NULL},
+    {0}};
+
+static PyObject *session_closed(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((session_object_t *)object)->peach == NULL);
+}
+
+static PyObject *session_wakes(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((session_object_t *)object)->wakes);
+}
+
+static PyGetSetDef session_members[] = {
+    {"closed", session_closed, NULL, NULL, NULL}, {"wakes", session_wakes, NULL, NULL, NULL}, {0}};
+
+PyTypeObject session_type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "peach._peach.Session",
+                             .tp_basicsize = sizeof(session_object_t),
+                             .tp_flags = Py_TPFLAGS_DEFAULT,
+                             .tp_new = session_new,
+                             .tp_dealloc = session_dealloc,
+                             .tp_methods = session_methods,
+                             .tp_getset = session_members};
