@@ -141,6 +141,9 @@ void blob_push(broker_t *b, peer_t *worker, const Peach__Job *job)
     if (!worker->has && !(worker->has = idmap_new(&b->seed))) return;
     for (size_t i = 0; i < job->n_refs; i++) {
         const blob_t *blob = idmap_get(b->blobs, job->refs[i]->blob);
-        if (blob && !idmap_get(worker->has, blob->id)) push(b, worker, blob);
+        if (!blob)
+            job->refs[i]->blob = 0; /* it was dropped: who refers to it still is told */
+        else if (!idmap_get(worker->has, blob->id))
+            push(b, worker, blob);
     }
 }

@@ -101,20 +101,37 @@ static const function_t *function_by_value(executor_t *x, const Peach__Job *job,
     return blob->function.handle ? &blob->function : NULL;
 }
 
-/* A job's function, or why there is none. */
+/* A job's function, once a task looked for it, or why there is none. */
 typedef struct {
+    bool looked;
     const function_t *function;
     failure_t failure;
 } found_t;
 
-static found_t find_function(executor_t *x, const Peach__Job *job)
+/* An item that was stopped failed because of that. */
+static void tell_stop(const executor_t *x, uint32_t number, uint32_t index, failure_t *failure)
 {
-    found_t found = {0};
-    found.function =
-        job->code ? function_by_value(x, job, &found.failure) : loading_find(x, job->function);
-    if (!found.function && !found.failure.status)
-        failure_set(&found.failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
-    return found;
+    if (failure->status != PEACH_E_RAISED || !shared_stops(x->shared, number, index)) return;
+    if (shared_stops_task(x->shared, number))
+        failure->status = PEACH_E_CANCELLED;
+    else
+        failure_set(failure, PEACH_E_TIMEOUT, "the item ran longer than its limit of %g s",
+                    atomic_load(&x->shared->limit_ms) / 1000.0);
+}
+
+/* Within a task that has begun: to unpickle a function may take its time, and be stopped. */
+static void find_function(executor_t *x, const Peach__Job *job, uint32_t number, found_t *found)
+{
+    failure_clear(&found->failure);
+    found->function =
+        job->code ? function_by_value(x, job, &found->failure) : loading_find(x, job->function);
+    found->looked = true;
+    if (found->function) return;
+    if (!found->failure.status)
+        failure_set(&found->failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
+    uint32_t item = atomic_load(&x->shared->item);
+    found->looked = !shared_stops(x->shared, number, item); /* the next task may have it */
+    tell_stop(x, number, item, &found->failure);
 }
 
 /* ---- tasks ---- */
@@ -156,13 +173,7 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
                    .index = index};
     peach_value_t *value =
         function->runtime->call(function->runtime, function->handle, &call, scratch, failure);
-    if (!value && failure->status == PEACH_E_RAISED && call_stopped(x->shared, &call)) {
-        if (shared_stops_task(x->shared, number))
-            failure->status = PEACH_E_CANCELLED;
-        else
-            failure_set(failure, PEACH_E_TIMEOUT, "the item ran longer than its limit of %g s",
-                        atomic_load(&x->shared->limit_ms) / 1000.0);
-    }
+    if (!value) tell_stop(x, number, index, failure);
     if (args != one) free(args);
     return value;
 }
@@ -248,7 +259,7 @@ static bool one_number(const Peach__Task *task, peach_value_t *items, peach_valu
 }
 
 static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *task,
-                     const Peach__Job *job, const found_t *found)
+                     const Peach__Job *job, found_t *found)
 {
     uint32_t number = (uint32_t)task->id;
     x->begun_ns = x->now_ns;
@@ -261,6 +272,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     x->pending.number = number;
     x->pending.whole = task->items == 1;
     peach_value_t scratch, bits, *items = NULL;
+    if (!found->looked) find_function(x, job, number, found);
     if (found->function && one_number(task, &scratch, &bits))
         items = &scratch;
     else if (found->function)
@@ -292,7 +304,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
 static void run_singles(executor_t *x, wire_message_t *message, const Peach__Singles *singles,
                         const Peach__Job *job)
 {
-    found_t found = find_function(x, job);
+    found_t found = {0};
     Peach__Payload payload = PEACH__PAYLOAD__INIT;
     Peach__Task task = PEACH__TASK__INIT;
     size_t offset = 0;
@@ -313,7 +325,7 @@ void running_assign(executor_t *x, wire_message_t *message, const Peach__Assign 
     x->now_ns = executor_clock();
     for (size_t i = 0; i < assign->n_tasks; i++) {
         const Peach__Job *job = assign->jobs[assign->tasks[i]->job];
-        found_t found = find_function(x, job);
+        found_t found = {0};
         run_task(x, message, assign->tasks[i], job, &found);
         failure_clear(&found.failure);
     }

@@ -142,7 +142,7 @@ peach_job_t *peach_map_open(peach_t *self, const char *function, const peach_job
     if (!job) return NULL;
     job->source = peach_value_list();
     job->open = true;
-    if (!job->source || job_all_refs(job) != 0) peach_job_destroy(&job);
+    if (!job->source) peach_job_destroy(&job);
     return job;
 }
 
@@ -152,7 +152,17 @@ int peach_job_add(peach_job_t *job, peach_value_t **item_p)
         peach_value_destroy(item_p);
         return session_fail(job->session, PEACH_E_CANCELLED, "the job takes no more items");
     }
-    int rc = peach_value_append(job->source, item_p);
+    size_t refs = job->message.n_refs;
+    int rc = list_empty(&job->session->puts) ? 0 : job_find_refs(job, *item_p);
+    if (rc == 0 && job->message.n_refs > refs && job->cut > 0)
+        rc = session_fail(job->session, PEACH_E_ARGUMENT,
+                          "the item refers to a value that no earlier item of its job referred to: "
+                          "it needs a job of its own");
+    if (rc) {
+        peach_value_destroy(item_p);
+        return rc;
+    }
+    rc = peach_value_append(job->source, item_p);
     if (rc) return session_fail(job->session, rc, "%s", peach_status_text(rc));
     job->total++;
     return 0;

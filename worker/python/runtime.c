@@ -24,12 +24,18 @@ static const shared_t *page;
 
 static volatile sig_atomic_t interrupting; /* Python was told, and may not have raised yet */
 
+/* Whether the item that runs now is to be interrupted. */
+static bool is_stopped(void)
+{
+    uint64_t claimed = shared_claimed(page);
+    return claimed > 0 && shared_stops(page, (uint32_t)claimed - 1, atomic_load(&page->item));
+}
+
 /* Interrupts what is to be interrupted and nothing else. */
 static void on_sigint(int signal)
 {
     (void)signal;
-    uint64_t claimed = shared_claimed(page);
-    if (claimed > 0 && shared_stops(page, (uint32_t)claimed - 1, atomic_load(&page->item))) {
+    if (is_stopped()) {
         interrupting = 1;
         PyErr_SetInterrupt();
     }
@@ -106,10 +112,12 @@ static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_f
 static void *python_define(runtime_t *base, const peach_value_t *code, failure_t *failure)
 {
     python_t *self = (python_t *)base;
+    if (interrupting && !is_stopped()) drop_interrupt(); /* meant for one before */
     PyObject *object = python_from_value(code);
     PyObject *function = object ? PyObject_CallOneArg(self->load_code, object) : NULL;
     Py_XDECREF(object);
     if (!function) take_error(self, failure, PEACH_E_RAISED, false);
+    if (is_stopped()) drop_interrupt();
     return function;
 }
 

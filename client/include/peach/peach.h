@@ -165,7 +165,8 @@ PEACH_EXPORT peach_job_t *peach_map_from(peach_t *self, const char *function, pe
 PEACH_EXPORT peach_job_t *peach_map_open(peach_t *self, const char *function,
                                          const peach_job_options_t *options);
 /* Takes *item_p, also when it fails: PEACH_E_CANCELLED when the job takes no more,
-   PEACH_E_MEMORY. Items are numbered from 0. */
+   PEACH_E_ARGUMENT when it refers to a value (peach_put) that no item referred to before
+   the first ones were submitted, PEACH_E_MEMORY. Items are numbered from 0. */
 PEACH_EXPORT int peach_job_add(peach_job_t *job, peach_value_t **item_p);
 PEACH_EXPORT void peach_job_finish(peach_job_t *job);
 

@@ -31,17 +31,19 @@ static void drop_now(session_object_t *self, uint64_t number)
 
 bool session_enter(session_object_t *self)
 {
-    if (self->lock && !PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
+    /* Before the lock, which another thread of that process may have had. */
+    if (self->pid != getpid()) {
+        raise_status(PEACH_E_ARGUMENT, "the client was opened by another process: a forked child "
+                                       "needs one of its own");
+        return false;
+    }
+    if (!PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
         Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(self->lock, WAIT_LOCK);
         Py_END_ALLOW_THREADS
     }
-    const char *why = !self->peach            ? "the client is closed"
-                      : self->pid != getpid() ? "the client was opened by another process: a "
-                                                "forked child needs one of its own"
-                                              : NULL;
-    if (why) {
-        if (self->lock) PyThread_release_lock(self->lock);
-        raise_status(PEACH_E_ARGUMENT, why);
+    if (!self->peach) {
+        PyThread_release_lock(self->lock);
+        raise_status(PEACH_E_ARGUMENT, "the client is closed");
         return false;
     }
     while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
