@@ -96,7 +96,8 @@ static const function_t *function_by_value(executor_t *x, const Peach__Job *job,
     }
     if (blob->function.handle) return &blob->function;
     runtime_t *runtime = loading_python(x, failure);
-    if (runtime) blob->function.handle = runtime->define(runtime, blob->value, failure);
+    if (runtime)
+        blob->function.handle = runtime->define(runtime, blob->value, job->codec != 0, failure);
     blob->function.runtime = runtime;
     return blob->function.handle ? &blob->function : NULL;
 }

@@ -53,7 +53,7 @@ struct runtime {
                 failure_t *failure);
     /* The function that a value is: a pickle or source text; forget ends its use. NULL with
        failure set. Both are NULL in a runtime that has no such functions. */
-    void *(*define)(runtime_t *self, const peach_value_t *code, failure_t *failure);
+    void *(*define)(runtime_t *self, const peach_value_t *code, bool pickles, failure_t *failure);
     void (*forget)(runtime_t *self, void *handle);
     /* Runs a function. The result is the caller's; a number may be put into scratch, which
        is the result then. NULL with failure set. */

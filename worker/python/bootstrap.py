@@ -13,6 +13,16 @@ import sys
 import types
 
 
+def follow_client():
+    """Find what the client finds that started this fleet, if it is of this version."""
+    version, _, path = os.environ.get("PEACH_CLIENT_PATH", "").partition(":")
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        sys.path += [p for p in path.split(os.pathsep) if p not in sys.path]
+
+
+follow_client()
+
+
 class PreloadLoader(importlib.machinery.SourceFileLoader):
     """Compiles the file as it is: a cached .pyc is told from a newer file only by its
     size and the second of its change."""

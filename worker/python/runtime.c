@@ -109,14 +109,15 @@ static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_f
     return 0;
 }
 
-static void *python_define(runtime_t *base, const peach_value_t *code, failure_t *failure)
+static void *python_define(runtime_t *base, const peach_value_t *code, bool pickles,
+                           failure_t *failure)
 {
     python_t *self = (python_t *)base;
     if (interrupting && !is_stopped()) drop_interrupt(); /* meant for one before */
     PyObject *object = python_from_value(code);
     PyObject *function = object ? PyObject_CallOneArg(self->load_code, object) : NULL;
     Py_XDECREF(object);
-    if (!function) take_error(self, failure, PEACH_E_RAISED, false);
+    if (!function) take_error(self, failure, PEACH_E_RAISED, pickles);
     if (is_stopped()) drop_interrupt();
     return function;
 }

@@ -90,7 +90,9 @@ class LocalFleet:
 
 
 def environment():
-    """Executors run as the Python that this is (its virtual environment, say), if it is of
-    the version that they embed."""
+    """Executors run as the Python that this is (its virtual environment, say), and find the
+    modules that it finds, if it is of the version that they embed."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {**os.environ, "PEACH_CLIENT_PYTHON": f"{version}:{sys.executable or ''}"}
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    return {**os.environ, "PEACH_CLIENT_PYTHON": f"{version}:{sys.executable or ''}",
+            "PEACH_CLIENT_PATH": f"{version}:{path}"}
