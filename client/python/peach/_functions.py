@@ -59,7 +59,7 @@ class Meaning:
 
     def holds(self, function) -> bool:
         if self.itself is not None:
-            return self.itself is function
+            return self.itself is function and function.__module__ not in by_value()
         scope = self.scope
         if (function.__globals__ is not scope or function.__dict__ or
                 function.__defaults__ is not self.defaults[0] or
