@@ -145,7 +145,7 @@ int lane_match(lane_t *lane, sched_worker_t *worker)
     return 0;
 }
 
-/* ---- the heap of flows: least client time first ---- */
+/* ---- the heap of flows: the deepest first, then least client time ---- */
 
 static void heap_set(lane_t *lane, size_t i, flow_t *flow)
 {
@@ -156,7 +156,7 @@ static void heap_set(lane_t *lane, size_t i, flow_t *flow)
 static void heap_up(lane_t *lane, size_t i)
 {
     flow_t *flow = lane->heap[i];
-    for (; i > 0 && lane->heap[(i - 1) / 2]->key > flow->key; i = (i - 1) / 2)
+    for (; i > 0 && flow_before(flow, lane->heap[(i - 1) / 2]); i = (i - 1) / 2)
         heap_set(lane, i, lane->heap[(i - 1) / 2]);
     heap_set(lane, i, flow);
 }
@@ -167,9 +167,9 @@ static void heap_down(lane_t *lane, size_t i)
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= lane->heap_count) break;
-        if (child + 1 < lane->heap_count && lane->heap[child + 1]->key < lane->heap[child]->key)
+        if (child + 1 < lane->heap_count && flow_before(lane->heap[child + 1], lane->heap[child]))
             child++;
-        if (lane->heap[child]->key >= flow->key) break;
+        if (!flow_before(lane->heap[child], flow)) break;
         heap_set(lane, i, lane->heap[child]);
         i = child;
     }
@@ -186,6 +186,7 @@ static int heap_add(lane_t *lane, flow_t *flow)
         lane->heap_capacity = capacity;
     }
     flow->key = flow->client->time;
+    flow->depth = flow->client->depth;
     heap_set(lane, lane->heap_count++, flow);
     heap_up(lane, flow->heap_index);
     return 0;
@@ -238,6 +239,18 @@ void flow_destroy(flow_t *flow)
     if (flow->heap_index != SIZE_MAX) heap_remove(flow->lane, flow);
     list_remove(&flow->client_node);
     free(flow);
+}
+
+int flows_deepen(sched_client_t *client, uint32_t depth)
+{
+    client->depth = depth;
+    for (node_t *n = list_first(&client->flows); n; n = list_next(&client->flows, n)) {
+        flow_t *flow = LIST_ITEM(n, flow_t, client_node);
+        if (flow->heap_index == SIZE_MAX) continue;
+        heap_remove(flow->lane, flow);
+        if (heap_add(flow->lane, flow) != 0) return PEACH_E_MEMORY;
+    }
+    return 0;
 }
 
 int flow_hold(flow_t *flow, bool hold)
@@ -453,8 +466,8 @@ void worker_dispatch(sched_t *s, sched_worker_t *worker)
         entry_t *best_entry = NULL;
         for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {
             flow_t *flow = heap_first(LIST_ITEM(n, serve_t, worker_node)->lane);
-            if (!flow || (best && (flow->key > best->key ||
-                                   (flow->key == best->key && flow->mask <= best->mask))))
+            if (!flow || (best && !flow_before(flow, best) &&
+                          (flow_before(best, flow) || flow->mask <= best->mask)))
                 continue;
             entry_t *entry = flow_next(s, flow, worker);
             if (entry) {

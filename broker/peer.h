@@ -30,6 +30,7 @@ typedef struct peer {
     Peach__Role role;
     char *host;
     uint32_t pid;
+    uint32_t depth;  /* of a client: how deep its jobs were nested at most */
     zmq_msg_t route; /* of its connection; valid while connected */
     bool connected;
     uint64_t attempt;  /* of its last Hello */

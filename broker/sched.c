@@ -322,7 +322,9 @@ int sched_job(sched_t *s, sched_client_t *c, const sched_job_spec_t *spec, void 
     if (!job) {
         lane_t *lane = lane_obtain(s, spec->function, spec->require, spec->require_count);
         flow_t *flow = lane ? flow_obtain(c, lane) : NULL;
-        if (!flow || !(job = calloc(1, sizeof *job))) return PEACH_E_MEMORY;
+        if (!flow || (c->depth != spec->depth && flows_deepen(c, spec->depth) != 0) ||
+            !(job = calloc(1, sizeof *job)))
+            return PEACH_E_MEMORY;
         *job = (job_t){.client = c,
                        .id = spec->id,
                        .priority = spec->priority,

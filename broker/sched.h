@@ -50,6 +50,7 @@ typedef struct {
     uint32_t weight;      /* the client's share against others while this runs; 0: 1 */
     uint64_t deadline_ms; /* from now: what is unfinished then fails; 0: never */
     uint64_t queue_ms;    /* a task that was not begun after this time fails; 0: never */
+    uint32_t depth;       /* how deep it is nested: the deepest go first */
 } sched_job_spec_t;
 
 /* The function of all jobs that bring theirs: workers that take them have it. Nobody can

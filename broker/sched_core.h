@@ -97,11 +97,18 @@ struct flow {
     lane_t *lane;
     list_t queues[PRIORITIES];
     uint32_t mask;     /* bit p: queues[p] is not empty */
-    uint64_t key;      /* of the heap: the client's time when it was sifted */
+    uint64_t key;      /* of the heap: the client's time when it was sifted, */
+    uint32_t depth;    /* and how deep its jobs are nested */
     size_t heap_index; /* SIZE_MAX: not in the heap */
     size_t jobs;       /* that refer to it */
     node_t client_node;
 };
+
+/* The order of the heap. */
+static inline bool flow_before(const flow_t *a, const flow_t *b)
+{
+    return a->depth != b->depth ? a->depth > b->depth : a->key < b->key;
+}
 
 /* A worker that can run a lane's parts. */
 typedef struct {
@@ -115,7 +122,7 @@ struct lane {
     char *function;
     label_t *require;
     size_t require_count;
-    flow_t **heap; /* flows with parts, least client time first */
+    flow_t **heap; /* flows with parts: the deepest first, then least client time */
     size_t heap_count, heap_capacity;
     list_t serves; /* the workers that can run it */
     list_t idle;   /* those with a free slot */
@@ -154,7 +161,8 @@ struct sched_worker {
 struct sched_client {
     void *user;
     bool hold;
-    uint64_t time; /* virtual: work received / weight */
+    uint64_t time;  /* virtual: work received / weight */
+    uint32_t depth; /* of its last job */
     idmap_t *jobs, *numbers;
     list_t tasks, runs, flows;
     uint64_t highest; /* number of its tasks so far */
@@ -256,6 +264,9 @@ void lane_unqueue_run(run_t *run);
 /* The client's flow in the lane; made when it is not there. */
 flow_t *flow_obtain(sched_client_t *client, lane_t *lane);
 void flow_destroy(flow_t *flow);
+
+/* Jobs of the client are nested so deep from now on. 0 or PEACH_E_MEMORY. */
+int flows_deepen(sched_client_t *client, uint32_t depth);
 
 /* Lets a flow with parts compete, or not. */
 int flow_hold(flow_t *flow, bool hold);

@@ -60,6 +60,17 @@ void session_detach(broker_t *b, peer_t *peer)
     if (peer->worker) sched_worker_connected(b->sched, peer->worker, false);
 }
 
+void session_end_of(broker_t *b, const char *host, uint32_t pid)
+{
+    node_t *next;
+    for (node_t *n = list_first(&b->peers); n; n = next) {
+        next = list_next(&b->peers, n);
+        peer_t *peer = LIST_ITEM(n, peer_t, node);
+        if (peer->client && peer->depth > 0 && peer->pid == pid && strcmp(peer->host, host) == 0)
+            session_end(b, peer, "ended with its task");
+    }
+}
+
 /* ---- beginnings ---- */
 
 static void welcome(broker_t *b, peer_t *peer, bool resumed)

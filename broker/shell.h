@@ -94,6 +94,9 @@ bool session_settle(broker_t *b, peer_t *worker, const Peach__Leases *leases);
 void session_detach(broker_t *b, peer_t *peer);
 void session_end(broker_t *b, peer_t *peer, const char *cause);
 
+/* The process is gone: clients that its tasks were end. */
+void session_end_of(broker_t *b, const char *host, uint32_t pid);
+
 /* The worker said Goodbye: it has reported all that it began. */
 void session_leave(broker_t *b, peer_t *worker);
 

@@ -13,7 +13,7 @@ static const char *verify_heap(const lane_t *lane)
         CHECK(flow->heap_index == i);
         CHECK(flow->mask != 0);
         CHECK(!flow->client->hold);
-        CHECK(i == 0 || lane->heap[(i - 1) / 2]->key <= flow->key);
+        CHECK(i == 0 || !flow_before(flow, lane->heap[(i - 1) / 2]));
     }
     return NULL;
 }

@@ -41,6 +41,7 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
                              .require = require,
                              .require_count = job->n_require,
                              .priority = job->priority,
+                             .depth = job->depth,
                              .retries = job->retries,
                              .retry_errors = job->retry_errors,
                              .weight = job->weight,
@@ -48,6 +49,7 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
                              .queue_ms = job->queue_ms};
     void **user;
     int rc = sched_job(b->sched, client->client, &spec, &user);
+    if (job->depth > client->depth) client->depth = job->depth;
     if (rc == 0 && !*user) {
         blob_resolve(client, job);
         if (!(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
@@ -299,6 +301,7 @@ static bool retried(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Fa
 {
     sched_attempt_t attempt = {failure->host, failure->pid, failure->message};
     if (failure->status == PEACH_E_DIED) {
+        session_end_of(b, failure->host, failure->pid); /* what its task had submitted */
         sched_item_lost(b->sched, worker->worker, lease, failure->item, &attempt);
         return true; /* or the core has told it already */
     }

@@ -15,7 +15,7 @@ typedef struct {
     uint64_t id, local; /* its broker's; ours, which executors know */
     payload_t *payload;
     size_t uses;                  /* by jobs of orders */
-    uint8_t seats[MAX_SLOTS / 8]; /* bit i: seat i has it */
+    uint8_t seats[MAX_SEATS / 8]; /* bit i: seat i has it */
 } blob_t;
 
 static blob_t *find(const worker_t *w, const link_t *link, uint64_t id)
@@ -38,7 +38,7 @@ static void destroy(worker_t *w, blob_t *blob)
 {
     wire_kept_t drop;
     wire_drop(&drop, &blob->local);
-    for (unsigned i = 0; w->seats && i < w->options.slots; i++) {
+    for (unsigned i = 0; w->seats && i < w->seat_count; i++) {
         channel_t *channel = w->seats[i].process.channel;
         if (!channel || !(blob->seats[i / 8] >> i % 8 & 1)) continue;
         channel_put(channel, &drop.envelope, NULL);

@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SPARE_MS = 5000 }; /* a seat that is not needed stays so long */
 enum { RESTART_MS = 100, MAX_RESTART_MS = 5000, WEIGH_MS = 100 };
 
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
 {
-    unsigned index = (unsigned)(seat - w->seats);
-    const seat_t *template =
-        w->options.fork && !seat->template ? &w->seats[w->options.slots] : NULL;
+    unsigned index = (unsigned)(seat - w->seats) - crew_first(w);
+    const seat_t *template = w->options.fork && !seat->template ? &w->seats[0] : NULL;
     if (template && !crew_ready(w, template)) {
         seat->restart_ms = w->now_ms + MAX_RESTART_MS;
         return 0;
@@ -44,7 +44,7 @@ bool crew_ready(const worker_t *w, const seat_t *seat)
 static void start_copies(worker_t *w)
 {
     char error[256];
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (seat->process.channel || !seat->restart_ms || seat->failures > 0) continue;
         if (crew_start(w, seat, error, sizeof error) == 0) continue;
@@ -75,6 +75,14 @@ void crew_receive(worker_t *w, seat_t *seat)
     }
 }
 
+/* Seats at the end that have no process and are not needed go. */
+static void close_seats(worker_t *w)
+{
+    while (w->spare_ms && w->seat_count > crew_first(w) + w->options.slots &&
+           !w->seats[w->seat_count - 1].process.channel)
+        w->seats[--w->seat_count].restart_ms = 0;
+}
+
 void crew_died(worker_t *w, seat_t *seat)
 {
     char cause[256];
@@ -100,6 +108,58 @@ void crew_died(worker_t *w, seat_t *seat)
         seat->failures++;
     }
     seat->restart_ms = w->now_ms + (wait < MAX_RESTART_MS ? wait : MAX_RESTART_MS);
+    seat->waits = false;
+    close_seats(w);
+}
+
+/* ---- seats in the place of those that wait ---- */
+
+unsigned crew_waiting(const worker_t *w)
+{
+    unsigned waits = 0, able = 0;
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
+        waits += w->seats[i].waits;
+        able += !w->seats[i].waits && crew_ready(w, &w->seats[i]);
+    }
+    unsigned lacking = able < w->options.slots ? w->options.slots - able : 0;
+    return waits > lacking ? waits - lacking : 0;
+}
+
+static void open_seat(worker_t *w)
+{
+    char error[256];
+    seat_t *seat = &w->seats[w->seat_count++];
+    seat->failures = 0;
+    if (crew_start(w, seat, error, sizeof error) == 0) return;
+    fprintf(stderr, "peach-worker: %s\n", error);
+    seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+}
+
+void crew_balance(worker_t *w)
+{
+    unsigned waits = 0;
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
+        seat_t *seat = &w->seats[i];
+        const shared_t *page = seat->process.shared;
+        seat->waits = page && seat->order_count > 0 && atomic_load(&page->waiting);
+        waits += seat->waits;
+    }
+    unsigned needed = crew_first(w) + w->options.slots + waits;
+    while (w->seat_count < needed && w->seat_count < crew_most(w)) open_seat(w);
+    if (w->seat_count <= needed)
+        w->spare_ms = 0;
+    else if (!w->spare_ms)
+        w->spare_ms = w->now_ms;
+    seat_t *last = &w->seats[w->seat_count - 1];
+    if (w->spare_ms && w->now_ms - w->spare_ms > SPARE_MS && last->order_count == 0 &&
+        !last->retiring) {
+        last->retiring = true;
+        slot_dismiss(&last->process);
+    }
+    unsigned tell = crew_waiting(w);
+    if (tell == w->waiting_told) return;
+    w->waiting_told = tell;
+    shelf_tell(w);
 }
 
 /* One that takes more memory than it may is killed: the item that it runs is charged. */

@@ -90,6 +90,7 @@ int main(int argc, char **argv)
     x.batch.frames.shares = block_local();
     x.template = strcmp(argv[1], "template") == 0;
     if (!x.channel || !x.native || !x.pool || !x.blobs) executor_die("out of memory");
+    setenv("PEACH_SLOT", argv[1], 1);
     executor_seed();
     struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);

@@ -16,7 +16,7 @@
 #include "slot.h"
 #include "worker.h"
 
-enum { MAX_SLOTS = 1024, LOOK_MS = 20 };
+enum { MAX_SLOTS = 1024, MAX_SEATS = 2048, LOOK_MS = 20 };
 enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
 
 typedef struct link link_t;
@@ -74,6 +74,7 @@ typedef struct {
     uint32_t batch_jobs;
     bool batch_single; /* it has tasks of one item only */
     bool template;     /* it runs nothing: the others are copies of it */
+    bool waits;        /* its task waits for tasks of its own: another seat runs meanwhile */
 } seat_t;
 
 /* A preload and what the executors say of it. */
@@ -94,12 +95,14 @@ struct worker {
     link_t *links;
     size_t link_count;
     uint64_t last_monitor;
-    seat_t *seats;       /* one a slot, and behind them the template */
-    unsigned seat_count; /* with the template, if there is one */
-    int control;         /* of the template; -1: there is none */
-    list_t waiting;      /* orders for the next free executor */
-    size_t order_count;  /* waiting and with executors */
-    pool_t orders;       /* that are not in use */
+    seat_t *seats;         /* the template, if there is one; one a slot; and behind them those */
+    unsigned seat_count;   /* that run while tasks wait for tasks of their own */
+    unsigned waiting_told; /* slots that brokers were told of as waiting */
+    uint64_t spare_ms;     /* since when the last seat is not needed; 0: it is */
+    int control;           /* of the template; -1: there is none */
+    list_t waiting;        /* orders for the next free executor */
+    size_t order_count;    /* waiting and with executors */
+    pool_t orders;         /* that are not in use */
     shelf_item_t *shelf;
     size_t shelf_count;
     list_t blobs; /* values that clients put, those used last behind */
@@ -199,6 +202,23 @@ void blobs_unseat(worker_t *w, const seat_t *seat);
 
 /* ---- crew.c ---- */
 
+/* The first seat that runs tasks. */
+static inline unsigned crew_first(const worker_t *w) { return w->options.fork; }
+
+/* Most seats: each task of every slot may wait for tasks of its own. */
+static inline unsigned crew_most(const worker_t *w)
+{
+    unsigned most = crew_first(w) + w->options.slots * (1 + WIRE_MAX_DEPTH);
+    return most < MAX_SEATS ? most : MAX_SEATS;
+}
+
+/* Opens seats for those whose tasks wait, closes what is not needed any more, and tells
+   the brokers how many more tasks may run. */
+void crew_balance(worker_t *w);
+
+/* Of the slots, so many wait and have a seat in their place. */
+unsigned crew_waiting(const worker_t *w);
+
 /* Starts the seat's process. With a template it may be too early: then it is tried again
    when that is ready. */
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size);
@@ -210,6 +230,9 @@ void crew_keep(worker_t *w);
 bool crew_ready(const worker_t *w, const seat_t *seat);
 
 /* ---- shelf.c ---- */
+
+/* The registration has changed. */
+void shelf_tell(worker_t *w);
 
 /* Reads the preloads of the command line. */
 int shelf_fill(worker_t *w, char *error, size_t error_size);

@@ -98,7 +98,7 @@ static uint64_t *held_leases(const worker_t *w, const link_t *link, size_t *coun
     for (node_t *n = list_first(&w->waiting); n; n = list_next(&w->waiting, n))
         if (LIST_ITEM(n, order_t, node)->link == link)
             leases[(*count)++] = LIST_ITEM(n, order_t, node)->lease;
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         const list_t *orders = &w->seats[i].orders;
         for (node_t *n = list_first(orders); n; n = list_next(orders, n))
             if (LIST_ITEM(n, order_t, node)->link == link)

@@ -228,9 +228,17 @@ static bool seat_worn(const worker_t *w, const seat_t *seat)
 static seat_t *seat_free(const worker_t *w, size_t room)
 {
     seat_t *best = NULL;
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    /* With seats in the place of those that wait there are more seats than slots. */
+    bool more = w->seat_count > crew_first(w) + w->options.slots;
+    unsigned busy = 0;
+    for (unsigned i = crew_first(w); more && i < w->seat_count; i++)
+        busy += w->seats[i].order_count > 0 && !w->seats[i].waits;
+    bool full = busy >= w->options.slots;
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
-        if (seat->order_count >= room || !crew_ready(w, seat) || seat_worn(w, seat)) continue;
+        if (seat->order_count >= room || !crew_ready(w, seat) || seat_worn(w, seat) ||
+            seat->waits || (full && seat->order_count == 0))
+            continue;
         if (seat->order_count > 0 && seat->order_count * w->order_ns < worth_ns) return seat;
         if (!best || seat->order_count < best->order_count) best = seat;
     }
@@ -254,7 +262,7 @@ void orders_pump(worker_t *w)
         list_append(&seat->orders, &order->node);
         seat->order_count++;
     }
-    for (unsigned i = 0; i < w->options.slots; i++)
+    for (unsigned i = crew_first(w); i < w->seat_count; i++)
         if (w->seats[i].process.channel) flush_seat(&w->seats[i]);
 }
 
@@ -404,7 +412,7 @@ static void stop_lease(worker_t *w, link_t *link, uint64_t lease,
                        void (*stop)(worker_t *, seat_t *, order_t *))
 {
     order_t *order = find_lease(&w->waiting, link, lease);
-    for (unsigned i = 0; i < w->options.slots && !order; i++) {
+    for (unsigned i = crew_first(w); i < w->seat_count && !order; i++) {
         seat_t *seat = &w->seats[i];
         order_t *held = find_lease(&seat->orders, link, lease);
         if (!held) continue;
@@ -430,7 +438,7 @@ void orders_forget(worker_t *w, link_t *link)
         next = list_next(&w->waiting, n);
         if (LIST_ITEM(n, order_t, node)->link == link) order_free(w, LIST_ITEM(n, order_t, node));
     }
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (list_empty(&seat->orders)) continue;
         take_back(w, seat);
@@ -490,7 +498,8 @@ static void look_at(worker_t *w, seat_t *seat)
 
 void orders_look(worker_t *w)
 {
-    for (unsigned i = 0; i < w->options.slots; i++) look_at(w, &w->seats[i]);
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) look_at(w, &w->seats[i]);
+    crew_balance(w);
     orders_pump(w);
     /* Who waits although it was to be short: another worker may be free. */
     node_t *next;
@@ -503,7 +512,7 @@ void orders_look(worker_t *w)
 
 void orders_abandon(worker_t *w)
 {
-    for (unsigned i = 0; i < w->options.slots; i++) {
+    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         char cause[256];
         pid_t pid = seat->process.pid;
@@ -519,7 +528,7 @@ void orders_clear(worker_t *w)
 {
     for (node_t *n; (n = list_first(&w->waiting)) != NULL;)
         order_free(w, LIST_ITEM(n, order_t, node));
-    for (unsigned i = 0; i < w->options.slots && w->seats; i++)
+    for (unsigned i = 0; i < w->seat_count && w->seats; i++)
         for (node_t *n; (n = list_first(&w->seats[i].orders)) != NULL;)
             order_free(w, LIST_ITEM(n, order_t, node));
     pool_clear(&w->orders);

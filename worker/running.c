@@ -167,6 +167,8 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
                    .arg_count = count,
                    .keywords = job->keywords && count > 0,
                    .pickles = job->codec != 0,
+                   .function = job->function,
+                   .depth = job->depth,
                    .item = in_job,
                    .seeded = job->seeded,
                    .seed = job->seeded ? item_seed(job->seed, in_job) : 0,

@@ -33,9 +33,11 @@ PEACH_EXPORT void failure_set(failure_t *self, int status, const char *format, .
 typedef struct {
     const peach_value_t *const *args; /* lent */
     size_t arg_count;
-    bool keywords; /* the last argument is a map of keyword arguments */
-    bool pickles;  /* the result, or its exception, may be a pickle */
-    uint64_t item; /* in its job */
+    bool keywords;        /* the last argument is a map of keyword arguments */
+    bool pickles;         /* the result, or its exception, may be a pickle */
+    const char *function; /* its name; lent */
+    uint32_t depth;       /* of its job */
+    uint64_t item;        /* in its job */
     bool seeded;
     uint64_t seed;  /* of this item */
     uint32_t task;  /* its number at this executor, */

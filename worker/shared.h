@@ -31,6 +31,7 @@ typedef struct {
     _Atomic uint32_t limit_ms; /* that the item to be interrupted ran over */
     _Atomic uint32_t yield;    /* number + 1 of the task that is to end after its item */
     _Atomic uint32_t preload;  /* preloads begun */
+    _Atomic uint32_t waiting;  /* its task has submitted tasks of its own that have not ended */
     _Atomic uint32_t taken;    /* messages with results that the supervisor has read */
 } shared_t;
 

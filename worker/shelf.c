@@ -69,7 +69,7 @@ void shelf_clear(worker_t *w)
 }
 
 /* The registration changed. */
-static void tell_brokers(worker_t *w)
+void shelf_tell(worker_t *w)
 {
     w->registration++;
     for (size_t i = 0; i < w->link_count; i++) link_register(w, &w->links[i]);
@@ -169,7 +169,7 @@ void shelf_take(worker_t *w, wire_message_t *message, Peach__PreloadItem **items
     if (w->shelf_count == before && count == 0) return;
     for (unsigned i = 0; i < w->seat_count; i++)
         if (w->seats[i].process.channel) shelf_send(w, &w->seats[i], before);
-    tell_brokers(w);
+    shelf_tell(w);
 }
 
 /* ---- to and from the executors ---- */
@@ -216,7 +216,7 @@ static void fail(worker_t *w, shelf_item_t *item, const char *error)
     fprintf(stderr, "peach-worker: preload %s failed: %s\n", item->source.name,
             item->error ? item->error : "");
     if (w->options.strict) w->failed = true;
-    tell_brokers(w);
+    shelf_tell(w);
 }
 
 void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report)
@@ -237,7 +237,7 @@ void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report)
             item->state == PEACH__PRELOAD_STATE__PRELOAD_LOADING) {
             item->state = PEACH__PRELOAD_STATE__PRELOAD_READY;
             worker_say(w, "loaded %s", item->source.name);
-            tell_brokers(w);
+            shelf_tell(w);
         }
     }
     skip_failed(w, seat);
@@ -279,6 +279,7 @@ void shelf_register(worker_t *w, Peach__Registration *r)
     if (r->window > WIRE_MAX_NAMES) r->window = WIRE_MAX_NAMES;
     r->window_bytes = WINDOW_BYTES;
     r->by_value = w->by_value;
+    r->waiting = crew_waiting(w);
     r->labels = w->label_pointers;
     r->n_labels = w->options.label_count;
     size_t functions = 0;

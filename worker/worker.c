@@ -77,14 +77,15 @@ static bool has_python(const worker_t *w)
 
 static int start_crew(worker_t *w, char *error, size_t size)
 {
-    w->seats = calloc(w->options.slots + 1, sizeof *w->seats);
+    unsigned most = crew_most(w);
+    w->seats = calloc(most, sizeof *w->seats);
     if (!w->seats) return PEACH_E_MEMORY;
-    w->seat_count = w->options.slots + w->options.fork;
-    for (unsigned i = 0; i < w->seat_count; i++) list_init(&w->seats[i].orders);
-    w->seats[w->options.slots].template = w->options.fork;
+    w->seat_count = crew_first(w) + w->options.slots;
+    for (unsigned i = 0; i < most; i++) list_init(&w->seats[i].orders);
+    w->seats[0].template = w->options.fork;
     if (w->options.fork && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return PEACH_E_SYSTEM;
     int rc = 0;
-    for (unsigned i = w->seat_count; i-- > 0 && rc == 0;) /* the template first */
+    for (unsigned i = 0; i < w->seat_count && rc == 0; i++) /* the template first */
         rc = crew_start(w, &w->seats[i], error, size);
     return rc;
 }
@@ -231,7 +232,7 @@ static void begin_drain(worker_t *w)
 
 int worker_run(worker_t *w, int stop_fd)
 {
-    size_t count = 2 * w->link_count + 1 + w->seat_count;
+    size_t count = 2 * w->link_count + 1 + crew_most(w);
     wait_t wait = {calloc(count, sizeof *wait.sockets), calloc(count, sizeof *wait.items)};
     const struct pollfd *items = wait.items;
     int rc = wait.sockets && wait.items ? 0 : PEACH_E_MEMORY, stops = 0;

@@ -53,6 +53,7 @@ static int set_message(peach_job_t *job)
     job->message.seed = job->options.seed;
     job->message.codec = job->options.pickles;
     job->message.keywords = job->options.keywords;
+    job->message.depth = job->options.depth;
     job->message.require = job->label_pointers;
     job->message.n_require = job->options.require_count;
     const peach_value_t *code = job->options.code;
@@ -77,6 +78,11 @@ static int check_options(peach_t *self, const char *function, const peach_job_op
     if (options->weight > WIRE_MAX_WEIGHT)
         return session_fail(self, PEACH_E_ARGUMENT, "weight %u is over %d", options->weight,
                             WIRE_MAX_WEIGHT);
+    if (options->depth > WIRE_MAX_DEPTH)
+        return session_fail(self, PEACH_E_LIMIT,
+                            "tasks are nested %d deep: one that waits for tasks of its own, that "
+                            "wait for theirs, and so on, goes no further",
+                            WIRE_MAX_DEPTH);
     if (options->keywords && !options->spread)
         return session_fail(self, PEACH_E_ARGUMENT,
                             "keyword arguments need a list of arguments (spread)");

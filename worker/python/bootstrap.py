@@ -102,6 +102,15 @@ def load_code(code):
     return function
 
 
+def current_task():
+    """(function, item, host, slot, pid, depth) of the task that runs; None between tasks."""
+    import socket
+
+    told = told_current()  # the runtime's
+    slot = int(os.environ.get("PEACH_SLOT", "0"))
+    return told and (told[0], told[1], socket.gethostname(), slot, os.getpid(), told[2])
+
+
 def seed(number):
     """Give the item a random state of its own."""
     import random

@@ -21,6 +21,7 @@ typedef struct {
 } python_t;
 
 static const shared_t *page;
+static const call_t *current; /* that runs; NULL between calls */
 
 static volatile sig_atomic_t interrupting; /* Python was told, and may not have raised yet */
 
@@ -160,6 +161,7 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
 {
     python_t *self = (python_t *)base;
     if (interrupting && !call_stopped(page, call)) drop_interrupt(); /* meant for one before */
+    current = call;
     PyObject *object = run(self, handle, call);
     peach_value_t *value = NULL;
     if (object && python_to_number(object, scratch))
@@ -167,6 +169,7 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
     else if (object)
         value = python_to_value(object, call->pickles ? PYTHON_OBJECT : PYTHON_VALUE);
     Py_XDECREF(object);
+    current = NULL;
     if (!value) take_error(self, failure, PEACH_E_RAISED, call->pickles);
     if (call_stopped(page, call)) drop_interrupt();
     return value;
@@ -238,9 +241,32 @@ static PyObject *run_module(const char *text, const char *name)
     return module;
 }
 
+/* ---- what the package peach asks for in a task ---- */
+
+/* (function, item, depth), or None between calls. */
+static PyObject *tell_current(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    if (!current) Py_RETURN_NONE;
+    return Py_BuildValue("(sKI)", current->function, (unsigned long long)current->item,
+                         current->depth);
+}
+
+/* The address of the word that says that the task waits for tasks of its own. */
+static PyObject *tell_waiting(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromVoidPtr((void *)&page->waiting);
+}
+
+static PyMethodDef told[] = {{"told_current", tell_current, METH_NOARGS, NULL},
+                             {"waiting_address", tell_waiting, METH_NOARGS, NULL},
+                             {0}};
+
 static bool run_bootstrap(python_t *self, failure_t *failure)
 {
     PyObject *module = run_module((const char *)bootstrap_py, "peach_bootstrap");
+    if (module && PyModule_AddFunctions(module, told) != 0) Py_CLEAR(module);
     if (module) {
         self->load_file = PyObject_GetAttrString(module, "load_file");
         self->load_module = PyObject_GetAttrString(module, "load_module");

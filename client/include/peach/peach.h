@@ -134,6 +134,8 @@ typedef struct {
        job has ended. NULL: the function goes by its name. */
     const peach_value_t *code;
     bool keywords;       /* with spread: the last argument is a map of keyword arguments */
+    unsigned depth;      /* for jobs of a task: one more than its own job has, at most 16: the */
+                         /* deepest run first, so that none waits for what cannot run */
     bool pickles;        /* results may be PEACH_PICKLE, for callers that are Python */
     size_t buffer_bytes; /* results held for a reader that is slow; 0: 64 MiB */
     /* Called from inside the library's calls when the numbers changed, at most every

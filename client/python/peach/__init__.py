@@ -19,10 +19,12 @@ from ._executor import Executor
 from ._fleet import connect, current, default, init, peach
 from ._peach import Ref
 from ._pool import Pool
-from ._task import as_array, current_task
+from ._task import as_array, current_task, waiting_address
 from ._pickle import dumps, loads
 
 _peach.setup(error_of, as_array, dumps, loads)
+if waiting_address():
+    _peach.set_waiting(waiting_address())
 del dumps, loads, error_of, as_array
 
 __version__ = _peach.version

@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterable, Iterator
 from . import _functions, _peach
 from ._errors import Timeout, exception_of
 from ._pump import EVERYTHING, Pump
+from ._task import depth
 
 Function = "Callable[..., Any] | str"
 OPTIONS = {"chunk", "retries", "seed", "timeout", "queue_timeout", "deadline", "priority",
@@ -62,7 +63,8 @@ class Client:
 
     def _job(self, function, items, *, spread=False, **more):
         name, code, form = self._codes(function)
-        return self._session.job(name, code, items, spread=spread, form=form, **more)
+        return self._session.job(name, code, items, spread=spread, form=form, depth=depth(),
+                                 **more)
 
     def map(self, function: Function, *iterables: Iterable, return_exceptions: bool = False,
             vector: bool = False, wait: float | None = None, progress: Any = None,
@@ -194,7 +196,7 @@ class Client:
         name, code, form = self._codes(function)
         if keywords:
             args = (*args, keywords)
-        return pump.submit((name, code, form, bool(keywords)), args)
+        return pump.submit((name, code, form, bool(keywords), depth()), args)
 
     def _submit_alone(self, pump, function, args, keywords, **options):
         """In a job of its own: references are to be known when a job is made."""

@@ -15,13 +15,15 @@ from ._local import LocalFleet
 _lock = threading.Lock()
 _default: Client | None = None
 _last: "weakref.ref[Client] | None" = None
+_kept: Client | None = None  # that current() made
 
 
 def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
     """A Client of the fleet at these endpoints; see Client."""
-    global _last
+    global _last, _kept
     client = Client(endpoints, timeout)
     _last = weakref.ref(client)
+    _kept = None
     return client
 
 
@@ -76,7 +78,12 @@ def default() -> Client | None:
 
 def current() -> Client:
     """The default client; the one of $PEACH_BROKER, or a new fleet, if there is none."""
-    return default() or init()
+    global _kept
+    client = default()
+    if client is None and os.environ.get("PEACH_BROKER"):  # in a task it is its worker's
+        client = connect()
+        _kept = client
+    return client or init()
 
 
 def peach(function, *iterables, **options) -> list:

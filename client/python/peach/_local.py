@@ -78,9 +78,9 @@ class LocalFleet:
     def stop(self):
         atexit.unregister(self.stop)
         for process in [*self.workers, self.broker]:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in [*self.workers, self.broker]:
+            for _ in range(2):  # the second one ends them at once
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
             try:
                 process.wait(3)
             except subprocess.TimeoutExpired:

@@ -112,7 +112,7 @@ class Pump:
 
     def submit(self, key, args):
         """A Future of a call; key: its function's (name, code, form), whether it has
-        keywords."""
+        keywords, and its depth."""
         future = concurrent.futures.Future()
         with self.lock:
             stream = self.streams.get(key)
@@ -127,9 +127,9 @@ class Pump:
 
     def open(self, key):
         self.check()
-        name, code, form, keywords = key
+        name, code, form, keywords, depth = key
         job = self.session.job(name, code, None, spread=True, keywords=keywords, form=form,
-                               unordered=True, buffer=EVERYTHING)
+                               unordered=True, buffer=EVERYTHING, depth=depth)
         stream = self.streams[key] = Stream(job)
         stream.slots = max(1, job.progress()[4])
         return stream

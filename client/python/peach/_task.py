@@ -27,6 +27,19 @@ def current_task() -> Task | None:
     return Task(*told) if told else None
 
 
+def waiting_address() -> int:
+    """Where an executor is told that its task waits for others; 0 outside of one."""
+    executor = sys.modules.get("peach_bootstrap")
+    return executor.waiting_address() if executor is not None else 0
+
+
+def depth() -> int:
+    """How deep jobs are nested that are made here: 0, or one more than the task's own."""
+    executor = sys.modules.get("peach_bootstrap")
+    told = executor.told_current() if executor is not None else None
+    return told[2] + 1 if told else 0
+
+
 CODES = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
          "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d"}
 

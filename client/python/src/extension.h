@@ -15,6 +15,8 @@
 
 #include <peach/peach.h>
 
+#include <stdatomic.h>
+
 typedef struct waiter waiter_t;
 typedef struct job_object job_object_t;
 
@@ -23,6 +25,7 @@ typedef struct {
     PyThread_type_lock lock;
     waiter_t *waiters;  /* threads that wait */
     job_object_t *jobs; /* that are open */
+    bool busy;          /* some of their items have not ended; counted in waiting_word */
     /* What was let go of while the lock was taken: references and jobs. */
     uint64_t *drops;
     peach_job_t **orphans;
@@ -56,6 +59,9 @@ PyObject *raise_status(int status, const char *text);
 
 /* A timeout in seconds or None as milliseconds (-1); false with an exception. */
 bool get_timeout(PyObject *object, int *timeout_ms);
+
+/* In an executor: where it is told that a task waits for tasks of its own; else NULL. */
+extern _Atomic uint32_t *waiting_word;
 
 /* ---- session.c ---- */
 

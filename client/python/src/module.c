@@ -44,7 +44,19 @@ static PyObject *setup(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef methods[] = {{"setup", setup, METH_VARARGS, NULL}, {0}};
+_Atomic uint32_t *waiting_word;
+
+/* set_waiting(address): of the executor that this code runs in. */
+static PyObject *set_waiting(PyObject *module, PyObject *address)
+{
+    (void)module;
+    waiting_word = PyLong_AsVoidPtr(address);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"setup", setup, METH_VARARGS, NULL}, {"set_waiting", set_waiting, METH_O, NULL}, {0}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "peach._peach",
                                         .m_size = -1, .m_methods = methods};

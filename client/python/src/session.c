@@ -51,7 +51,26 @@ bool session_enter(session_object_t *self)
     return true;
 }
 
-void session_leave(session_object_t *self) { PyThread_release_lock(self->lock); }
+/* Tells the executor that this may be a task of whether work of its own is unfinished. */
+static void tell_waiting(session_object_t *self)
+{
+    bool busy = false;
+    for (const job_object_t *job = self->jobs; job && !busy; job = job->next) {
+        peach_progress_t p;
+        if (!job->job) continue;
+        peach_job_progress(job->job, &p);
+        busy = p.items > p.done + p.failed;
+    }
+    if (busy == self->busy) return;
+    self->busy = busy;
+    atomic_fetch_add(waiting_word, busy ? 1u : -1u);
+}
+
+void session_leave(session_object_t *self)
+{
+    if (waiting_word) tell_waiting(self);
+    PyThread_release_lock(self->lock);
+}
 
 /* Room for one more element of 8 bytes. */
 static bool grow(void **array, size_t count, size_t *capacity)
@@ -83,7 +102,7 @@ void session_drop_job(session_object_t *self, peach_job_t *job)
     if (!self->peach || self->pid != getpid()) return;
     if (PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
         peach_job_destroy(&job);
-        PyThread_release_lock(self->lock);
+        session_leave(self);
     } else if (grow((void **)&self->orphans, self->orphan_count, &self->orphan_capacity)) {
         self->orphans[self->orphan_count++] = job;
     }
@@ -148,6 +167,7 @@ int session_wait(session_object_t *self, int64_t deadline)
         return WAIT_RAISED;
     }
     self->waiters = &me;
+    if (waiting_word) tell_waiting(self);
     struct pollfd items[] = {{peach_fd(self->peach), POLLIN, 0}, {me.fd, POLLIN, 0}};
     bool interrupted;
     PyThread_release_lock(self->lock);
@@ -203,6 +223,7 @@ static void close_session(session_object_t *self)
     if (!self->peach || self->pid != getpid()) return; /* a fork's copy stays as it is */
     for (job_object_t *job = self->jobs; job; job = job->next) peach_job_destroy(&job->job);
     self->jobs = NULL;
+    if (waiting_word) tell_waiting(self);
     while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
     for (waiter_t *w = self->waiters; w; w = w->next) wake(w);
     peach_t *peach = self->peach;
@@ -263,7 +284,7 @@ static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keyword
     static char *names[] = {"name",      "code",     "items",  "spread",  "keywords",
                             "chunk",     "retries",  "seed",   "timeout", "queue_timeout",
                             "deadline",  "priority", "weight", "require", "retry_errors",
-                            "unordered", "form",     "buffer", NULL};
+                            "unordered", "form",     "buffer", "depth",   NULL};
     session_object_t *self = (session_object_t *)object;
     const char *name;
     PyObject *code, *items, *seed = NULL, *require = NULL, *item_timeout = NULL;
@@ -273,11 +294,11 @@ static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keyword
     unsigned long long buffer = 0;
     peach_job_options_t options = peach_job_defaults;
     labels_t labels = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sOO|$ppIiOOOOIIOppiK", names, &name, &code,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sOO|$ppIiOOOOIIOppiKI", names, &name, &code,
                                      &items, &spread, &has_keywords, &options.chunk,
                                      &options.retries, &seed, &item_timeout, &queue_timeout,
                                      &deadline, &options.priority, &options.weight, &require,
-                                     &retry_errors, &unordered, &form, &buffer) ||
+                                     &retry_errors, &unordered, &form, &buffer, &options.depth) ||
         !get_timeout(item_timeout, &item_ms) || !get_timeout(queue_timeout, &queue_ms) ||
         !get_timeout(deadline, &deadline_ms) || !get_labels(require, &labels, &options))
         goto done;
@@ -444,7 +465,8 @@ static PyMethodDef session_methods[] = {
 static PyObject *session_closed(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(((session_object_t *)object)->peach == NULL);
+    const session_object_t *self = (session_object_t *)object;
+    return PyBool_FromLong(self->peach == NULL || self->pid != getpid());
 }
 
 static PyObject *session_wakes(PyObject *object, void *unused)
