@@ -284,6 +284,9 @@ static void keep_time(broker_t *b)
     }
 }
 
+/* Whether it is a client that the broker waits for: one that was a task has ended with it. */
+static bool is_awaited(const peer_t *peer) { return peer->client && peer->depth == 0; }
+
 static bool finished(const broker_t *b)
 {
     sched_counts_t counts;
@@ -292,7 +295,8 @@ static bool finished(const broker_t *b)
         return false;
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
         const peer_t *peer = LIST_ITEM(n, peer_t, node);
-        if (peer->client && !peer->connected && peer->outbox.bytes > 0) return false; /* it comes */
+        if (is_awaited(peer) && !peer->connected && peer->outbox.bytes > 0)
+            return false; /* it comes */
     }
     return true;
 }
@@ -321,7 +325,7 @@ static void say_goodbye(broker_t *b)
         shell_flush(b);
         waiting = false;
         for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n))
-            waiting |= LIST_ITEM(n, peer_t, node)->client != NULL;
+            waiting |= is_awaited(LIST_ITEM(n, peer_t, node));
     }
 }
 
