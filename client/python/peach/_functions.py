@@ -8,6 +8,7 @@ compared, and what cannot be compared is pickled again (equal bytes are put once
 """
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 
@@ -140,3 +141,15 @@ class Codes:
             del self.known[next(iter(self.known))]
         self.known[id(code)] = code, meaning, told
         return told
+
+
+@contextlib.contextmanager
+def by_value_of(module):
+    """Within it functions of the module go by value: the workers need not have it."""
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
