@@ -96,3 +96,9 @@ def environment():
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return {**os.environ, "PEACH_CLIENT_PYTHON": f"{version}:{sys.executable or ''}",
             "PEACH_CLIENT_PATH": f"{version}:{path}"}
+
+
+def main():
+    """The command peach of an installed package."""
+    path = program("peach")
+    os.execv(path, [path, *sys.argv[1:]])
