@@ -152,6 +152,7 @@ static void on_worker(broker_t *b, peer_t *peer, wire_message_t *message)
     const Peach__Envelope *e = wire_envelope(message);
     switch (e->body_case) {
     case PEACH__ENVELOPE__BODY_RESULTS: on_results(b, peer, message); break;
+    case PEACH__ENVELOPE__BODY_LOGS: work_logs(b, peer, e->logs); break;
     case PEACH__ENVELOPE__BODY_LEASES:
         if (!session_settle(b, peer, e->leases)) refuse(b, peer, "nobody asked for its leases");
         break;

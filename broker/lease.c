@@ -142,6 +142,16 @@ bool sched_items_done(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t fi
     return true;
 }
 
+bool sched_lease_owner(sched_t *s, const sched_worker_t *w, uint64_t lease, void **client,
+                       uint64_t *number)
+{
+    const part_t *part = lease_find(s, w, lease);
+    if (!part || !part->task->job->client) return false;
+    *client = part->task->job->client->user;
+    *number = part->task->number;
+    return true;
+}
+
 bool sched_item_raised(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t item,
                        const sched_attempt_t *attempt)
 {

@@ -30,8 +30,9 @@ typedef struct peer {
     Peach__Role role;
     char *host;
     uint32_t pid;
-    uint32_t depth;  /* of a client: how deep its jobs were nested at most */
-    zmq_msg_t route; /* of its connection; valid while connected */
+    uint32_t unread_lines; /* of a client: that were dropped, because it does not read */
+    uint32_t depth;        /* of a client: how deep its jobs were nested at most */
+    zmq_msg_t route;       /* of its connection; valid while connected */
     bool connected;
     uint64_t attempt;  /* of its last Hello */
     uint64_t heard_ms; /* when something last came from it */

@@ -235,6 +235,11 @@ void sched_client_counts(const sched_client_t *client, uint64_t *queued, uint64_
 bool sched_items_done(sched_t *self, sched_worker_t *worker, uint64_t lease, uint32_t first,
                       uint32_t count, int status, void **client, uint64_t *number);
 
+/* Whose the lease is: its client (its user) and its task's number; false when nobody waits
+   for it. */
+bool sched_lease_owner(sched_t *self, const sched_worker_t *worker, uint64_t lease, void **client,
+                       uint64_t *number);
+
 /* The function raised on one item. true when the job wants that to be retried and the
    item has attempts left: it runs again, and the error is forgotten. false: go on with
    sched_items_done. */

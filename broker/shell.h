@@ -112,6 +112,7 @@ void sessions_beat(broker_t *b);
 extern const sched_ops_t shell_ops;
 
 void work_submit(broker_t *b, peer_t *client, wire_message_t *message);
+void work_logs(broker_t *b, peer_t *worker, const Peach__Logs *logs);
 void work_results(broker_t *b, peer_t *worker, wire_message_t *message);
 void work_cancel(broker_t *b, peer_t *client, const Peach__Cancel *cancel);
 void work_credit(const broker_t *b, Peach__Credit *credit);

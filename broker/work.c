@@ -374,6 +374,61 @@ static void pass_single(broker_t *b, peer_t *worker, const wire_single_t *result
     sched_lease_end(b->sched, worker->worker, result->id, (uint64_t)result->elapsed_us * 1000);
 }
 
+/* ---- what tasks print ---- */
+
+static void send_lines(broker_t *b, peer_t *client, Peach__Line **lines, size_t count)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Logs logs = PEACH__LOGS__INIT;
+    logs.lines = lines;
+    logs.n_lines = count;
+    envelope.body_case = PEACH__ENVELOPE__BODY_LOGS;
+    envelope.logs = &logs;
+    shell_send(b, client, &envelope, NULL);
+}
+
+/* Lines of one client are sent as one message; one that does not read loses them, and is
+   told how many. */
+static void pass_lines(broker_t *b, peer_t *client, Peach__Line **lines, size_t count)
+{
+    if (outbox_pending(&client->outbox)) {
+        client->unread_lines += (uint32_t)count;
+        return;
+    }
+    if (client->unread_lines > 0) {
+        char text[96];
+        Peach__Line note = *lines[0], *notes = &note;
+        snprintf(text, sizeof text, "(%u lines of output were lost: they were not read in time)",
+                 client->unread_lines);
+        note.text = text;
+        client->unread_lines = 0;
+        send_lines(b, client, &notes, 1);
+    }
+    send_lines(b, client, lines, count);
+}
+
+void work_logs(broker_t *b, peer_t *worker, const Peach__Logs *logs)
+{
+    peer_t *client = NULL;
+    Peach__Line **first = logs->lines;
+    size_t count = 0;
+    for (size_t i = 0; i < logs->n_lines; i++) {
+        void *owner;
+        uint64_t number;
+        bool wanted =
+            sched_lease_owner(b->sched, worker->worker, logs->lines[i]->id, &owner, &number);
+        if (count > 0 && (!wanted || owner != client)) {
+            pass_lines(b, client, first, count);
+            count = 0;
+        }
+        if (!wanted) continue;
+        if (count++ == 0) first = &logs->lines[i];
+        client = owner;
+        logs->lines[i]->id = number;
+    }
+    if (count > 0) pass_lines(b, client, first, count);
+}
+
 void work_results(broker_t *b, peer_t *worker, wire_message_t *message)
 {
     const Peach__Results *results = wire_envelope(message)->results;

@@ -291,6 +291,12 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_PRELOAD_REPLY:
         return message_ok(c, e->preload_reply->message) && name_ok(c, e->preload_reply->name) &&
                name_ok(c, e->preload_reply->host);
+    case PEACH__ENVELOPE__BODY_LOGS:
+        if (!count_ok(c, e->logs->n_lines, WIRE_MAX_BATCH)) return false;
+        for (size_t i = 0; i < e->logs->n_lines; i++)
+            if (!name_ok(c, e->logs->lines[i]->host) || !message_ok(c, e->logs->lines[i]->text))
+                return false;
+        return true;
     case PEACH__ENVELOPE__BODY_REGISTRATION: return registration_ok(c, e->registration);
     case PEACH__ENVELOPE__BODY_STATUS: return status_ok(c, e->status);
     case PEACH__ENVELOPE__BODY_GOODBYE: return message_ok(c, e->goodbye->reason);

@@ -30,6 +30,7 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     seat->retiring = false;
     *seat->killed = 0;
     orders_clear_batch(seat);
+    seat->printed = (printed_t){0};
     seat->batch.frames.shares = block_local();
     /* A copy has what its template has, and says so. */
     return shelf_send(w, seat, template ? w->shelf_count : 0);
@@ -65,6 +66,7 @@ void crew_receive(worker_t *w, seat_t *seat)
         }
         const Peach__Envelope *e = wire_envelope(message);
         if (e->body_case == PEACH__ENVELOPE__BODY_RESULTS) {
+            prints_read(w, seat, false); /* a line comes before its result */
             orders_results(w, seat, message);
             if (seat->process.shared) atomic_fetch_add(&seat->process.shared->taken, 1);
         } else if (e->body_case == PEACH__ENVELOPE__BODY_REGISTRATION) {
@@ -91,6 +93,7 @@ void crew_died(worker_t *w, seat_t *seat)
     slot_reap(&seat->process, cause, sizeof cause);
     if (*seat->killed) snprintf(cause, sizeof cause, "%s", seat->killed);
     worker_say(w, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
+    prints_read(w, seat, true);
     orders_lost(w, seat, pid, cause);
     if (seat->process.preloads < w->shelf_count) shelf_died(w, seat, cause);
     shelf_unload(w, seat);

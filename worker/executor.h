@@ -1,5 +1,6 @@
 /* The executor's inside: executor.c (the loop and what it shares), loading.c (preloads and
-   functions), running.c (tasks), results.c (on their way up), template.c (copies).
+   functions), running.c (tasks), results.c (on their way up), output.c (what is printed),
+   template.c (copies).
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -52,6 +53,7 @@ typedef struct {
     payload_t **sent;   /* those that the supervisor has not opened yet, */
     size_t sent_count;
     uint32_t flushes, sent_flush; /* messages sent; the last one that had some */
+    int output[2];                /* standard output and error, while they are the pipe */
     bool template;
     wire_batch_t *loaded; /* of a template: what its copies say of its preloads */
     size_t loaded_count;
@@ -104,6 +106,13 @@ void results_flush(executor_t *x);
 
 /* Lets go of memory that the supervisor has opened meanwhile. */
 void results_release(executor_t *x);
+
+/* ---- output.c ---- */
+
+/* What is printed from here on goes to the client, as that item's; and does not any more. */
+void output_begin(executor_t *x);
+void output_item(uint32_t number, uint32_t item);
+void output_end(executor_t *x);
 
 /* ---- template.c ---- */
 

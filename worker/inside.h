@@ -58,8 +58,19 @@ struct link {
     bool drained;
 };
 
+/* What a seat's tasks print, as far as it is not passed on. */
+typedef struct {
+    char line[4096];
+    size_t length;
+    bool marking; /* the line says whose the next ones are */
+    bool marked;
+    uint32_t number, item; /* task and item whose the lines are */
+    size_t bytes;          /* of that item so far */
+} printed_t;
+
 typedef struct {
     slot_t process;
+    printed_t printed;
     list_t orders; /* sent to it, oldest first */
     size_t order_count;
     bool sending;                /* its channel has something to write */
@@ -151,6 +162,9 @@ void link_goodbye(worker_t *w, link_t *link);
 
 /* ---- orders.c ---- */
 
+/* The order of that number that the seat has; NULL when it has none. */
+order_t *orders_at(const seat_t *seat, uint64_t number);
+
 void orders_take(worker_t *w, link_t *link, wire_message_t *message);
 void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel);
 
@@ -199,6 +213,11 @@ int blobs_send(worker_t *w, seat_t *seat, const Peach__Job *job);
 
 /* The seat's process is gone, and what it had. */
 void blobs_unseat(worker_t *w, const seat_t *seat);
+
+/* ---- prints.c ---- */
+
+/* Passes on what the seat's tasks have printed; last: nothing follows. */
+void prints_read(worker_t *w, seat_t *seat, bool last);
 
 /* ---- crew.c ---- */
 

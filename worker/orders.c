@@ -283,7 +283,7 @@ static void take_back(worker_t *w, seat_t *seat)
 
 /* ---- from the executors ---- */
 
-static order_t *order_at(const seat_t *seat, uint64_t number)
+order_t *orders_at(const seat_t *seat, uint64_t number)
 {
     for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n))
         if (LIST_ITEM(n, order_t, node)->number == number) return LIST_ITEM(n, order_t, node);
@@ -301,7 +301,7 @@ static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elaps
 
 static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peach__Result *result)
 {
-    order_t *order = order_at(seat, result->id);
+    order_t *order = orders_at(seat, result->id);
     if (!order) return;
     for (size_t j = 0; j < result->n_failures; j++) {
         result->failures[j]->host = w->host;
@@ -320,7 +320,7 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
         size_t offset = 0;
         for (size_t row = 0; row < results->singles[i]->n_ids; row++) {
             wire_single_t result = wire_single(results->singles[i], row, &offset);
-            order_t *order = order_at(seat, result.id);
+            order_t *order = orders_at(seat, result.id);
             if (!order) continue;
             if (order->link) link_single(order->link, &result, order->lease);
             order_done(w, seat, order, result.elapsed_us);

@@ -5,6 +5,7 @@
 #include "executor.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -200,6 +201,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
             failure_clear(&failure);
             return false;
         }
+        if (job->logs) output_item(number, i);
         peach_value_t argument, result, *item = &argument;
         if (!items_number(items, i, &argument) && !(item = items_take(items, i)))
             executor_die("out of memory");
@@ -209,6 +211,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
                 run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
         if (item != &argument) peach_value_destroy(&item);
         x->now_ns = executor_coarse_clock();
+        if (job->logs) fflush(NULL); /* before its result */
         if (value) {
             results_keep(x, i, value, value == &result);
         } else {
@@ -275,6 +278,10 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     x->pending.number = number;
     x->pending.whole = task->items == 1;
     peach_value_t scratch, bits, *items = NULL;
+    if (job->logs) {
+        output_begin(x);
+        output_item(number, atomic_load(&x->shared->item));
+    }
     if (!found->looked) find_function(x, job, number, found);
     if (found->function && one_number(task, &scratch, &bits))
         items = &scratch;
@@ -294,6 +301,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
             results_fail(x, number, ranges[i]->first, ranges[i]->count,
                          found->function ? &failure : &found->failure);
     }
+    if (job->logs) output_end(x);
     Peach__Result end = PEACH__RESULT__INIT;
     end.id = number;
     end.ended = true;

@@ -11,8 +11,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* An executor's descriptors: the channel, this page, and a template's control socket. */
-enum { CHANNEL_FD = 3, SHARED_FD = 4, CONTROL_FD = 5 };
+/* An executor's descriptors: the channel, this page, the pipe for what tasks print, and a
+   template's control socket. */
+enum { CHANNEL_FD = 3, SHARED_FD = 4, PRINT_FD = 5, CONTROL_FD = 6 };
+
+/* In that pipe a line of this form says whose the following lines are: task number and
+   item. */
+#define PRINT_MARK "\x01peach %u %u\n"
 
 /* Set in the environment of executors that take no pickles. */
 #define NO_PUSH_VARIABLE "PEACH_NO_PUSH"

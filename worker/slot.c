@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* In the child: nothing of the supervisor's but its two descriptors. */
-static void become_executor(const char *executor, int socket, int page, int control, pid_t parent,
+static void become_executor(const char *executor, const int ours[3], int control, pid_t parent,
                             unsigned index, unsigned threads)
 {
     static const char *const thread_names[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",
@@ -31,10 +31,10 @@ static void become_executor(const char *executor, int socket, int page, int cont
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setpgid(0, 0); /* Ctrl-C on the terminal is the supervisor's to handle */
-    int high_socket = fcntl(socket, F_DUPFD, 10), high_page = fcntl(page, F_DUPFD, 10);
-    int high_control = control < 0 ? -1 : fcntl(control, F_DUPFD, 10);
-    if (dup2(high_socket, CHANNEL_FD) < 0 || dup2(high_page, SHARED_FD) < 0 ||
-        (control >= 0 && dup2(high_control, CONTROL_FD) < 0))
+    int high[3], high_control = control < 0 ? -1 : fcntl(control, F_DUPFD, 10);
+    for (int i = 0; i < 3; i++) high[i] = fcntl(ours[i], F_DUPFD, 10);
+    if (dup2(high[0], CHANNEL_FD) < 0 || dup2(high[1], SHARED_FD) < 0 ||
+        dup2(high[2], PRINT_FD) < 0 || (control >= 0 && dup2(high_control, CONTROL_FD) < 0))
         _exit(127);
     int null = open("/dev/null", O_RDONLY);
     if (null >= 0) dup2(null, 0);
@@ -58,17 +58,33 @@ static int failed(slot_t *self, const char *what, char *error, size_t size)
     return PEACH_E_SYSTEM;
 }
 
-/* Makes channel and page; theirs[2] are the executor's ends of them. */
-static int prepare(slot_t *self, int theirs[2], char *error, size_t size)
+static void close_all(const int fds[3])
+{
+    for (int i = 0; i < 3; i++) close(fds[i]);
+}
+
+/* Makes channel, page and pipe; theirs[3] are the executor's ends of them. */
+static int prepare(slot_t *self, int theirs[3], char *error, size_t size)
 {
     const int room = 1 << 20;
-    int pair[2] = {-1, -1}, page = memfd_create("peach-slot", MFD_CLOEXEC);
-    *self = (slot_t){0};
-    if (page < 0 || ftruncate(page, sizeof(shared_t)) != 0)
+    int pair[2] = {-1, -1}, print[2], page = memfd_create("peach-slot", MFD_CLOEXEC);
+    *self = (slot_t){.print_fd = -1};
+    theirs[0] = theirs[2] = -1;
+    theirs[1] = page;
+    if (pipe2(print, O_CLOEXEC) != 0) {
+        close_all(theirs);
+        return failed(self, "pipe", error, size);
+    }
+    self->print_fd = print[0];
+    fcntl(print[0], F_SETFL, O_NONBLOCK);
+    theirs[2] = print[1];
+    if (page < 0 || ftruncate(page, sizeof(shared_t)) != 0) {
+        close_all(theirs);
         return failed(self, "memfd", error, size);
+    }
     void *memory = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
     if (memory == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        close(page);
+        close_all(theirs);
         return failed(self, "socketpair", error, size);
     }
     self->shared = memory;
@@ -76,27 +92,24 @@ static int prepare(slot_t *self, int theirs[2], char *error, size_t size)
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
     theirs[0] = pair[1];
-    theirs[1] = page;
     if ((self->channel = channel_new(pair[0])) != NULL) return 0;
     close(pair[0]);
-    close(pair[1]);
-    close(page);
+    close_all(theirs);
     return failed(self, "memory", error, size);
 }
 
 int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, int *control_p,
                char *error, size_t error_size)
 {
-    int theirs[2], control[2] = {-1, -1};
+    int theirs[3], control[2] = {-1, -1};
     int rc = prepare(self, theirs, error, error_size);
     if (rc) return rc;
     pid_t parent = getpid();
     bool made = !control_p || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) == 0;
     if (made) self->pid = fork();
     if (made && self->pid == 0)
-        become_executor(executor, theirs[0], theirs[1], control[1], parent, index, threads);
-    close(theirs[0]);
-    close(theirs[1]);
+        become_executor(executor, theirs, control[1], parent, index, threads);
+    close_all(theirs);
     if (control[1] >= 0) close(control[1]);
     if (made && self->pid > 0) {
         if (control_p) *control_p = control[0];
@@ -110,7 +123,7 @@ int slot_start(slot_t *self, const char *executor, unsigned index, unsigned thre
 int slot_fork(slot_t *self, int control, char *error, size_t error_size)
 {
     enum { PATIENCE_MS = 10000 };
-    int theirs[2];
+    int theirs[3];
     int rc = prepare(self, theirs, error, error_size);
     if (rc) return rc;
     pid_t ours = getpid(), made = 0;
@@ -129,8 +142,7 @@ int slot_fork(slot_t *self, int control, char *error, size_t error_size)
     head->cmsg_len = CMSG_LEN(sizeof theirs);
     memcpy(CMSG_DATA(head), theirs, sizeof theirs);
     bool asked = sendmsg(control, &message, MSG_NOSIGNAL) == sizeof ours;
-    close(theirs[0]);
-    close(theirs[1]);
+    close_all(theirs);
     struct pollfd answer = {control, POLLIN, 0};
     if (asked && poll(&answer, 1, PATIENCE_MS) > 0 &&
         recv(control, &made, sizeof made, 0) == sizeof made && made > 0) {
@@ -168,8 +180,9 @@ void slot_reap(slot_t *self, char *cause, size_t cause_size)
 void slot_clear(slot_t *self)
 {
     channel_destroy(&self->channel);
+    if (self->print_fd >= 0) close(self->print_fd);
     if (self->shared) munmap(self->shared, sizeof *self->shared);
-    *self = (slot_t){0};
+    *self = (slot_t){.print_fd = -1};
 }
 
 uint64_t slot_memory_bytes(const slot_t *self)

@@ -15,6 +15,7 @@
 typedef struct {
     pid_t pid;          /* 0: no process */
     channel_t *channel; /* non-blocking */
+    int print_fd;       /* what its tasks print, if their job wants it; non-blocking */
     shared_t *shared;
     uint32_t sent;     /* tasks sent to this process so far */
     uint32_t preloads; /* preloads it has answered for */

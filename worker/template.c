@@ -22,7 +22,7 @@ static void tell_runtimes(executor_t *x, fork_phase_t phase)
 }
 
 /* In a copy: its own channel and page, in the places of the template's. */
-static void become_copy(executor_t *x, pid_t supervisor, const int theirs[2])
+static void become_copy(executor_t *x, pid_t supervisor, const int theirs[3])
 {
     /* Whatever kills the supervisor kills its executors; the process in between goes now. */
     while (getppid() != supervisor) usleep(100);
@@ -34,9 +34,9 @@ static void become_copy(executor_t *x, pid_t supervisor, const int theirs[2])
     x->channel = dup2(theirs[0], CHANNEL_FD) < 0 ? NULL : channel_new(CHANNEL_FD);
     void *page = mmap(x->shared, sizeof *x->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                       theirs[1], 0);
+    dup2(theirs[2], PRINT_FD);
     if (!x->channel || page == MAP_FAILED) executor_die("out of memory");
-    close(theirs[0]);
-    close(theirs[1]);
+    for (int i = 0; i < 3; i++) close(theirs[i]);
     x->template = false;
     tell_runtimes(x, FORK_CHILD);
     executor_seed();
@@ -47,7 +47,7 @@ static void become_copy(executor_t *x, pid_t supervisor, const int theirs[2])
 
 /* Copies this process; true in the copy. The process in between makes the copy the
    supervisor's child. */
-static bool copy_process(executor_t *x, pid_t supervisor, const int theirs[2])
+static bool copy_process(executor_t *x, pid_t supervisor, const int theirs[3])
 {
     int told[2];
     pid_t copy = 0;
@@ -81,7 +81,7 @@ bool template_wait(executor_t *x)
         struct pollfd items[] = {{CHANNEL_FD, POLLIN, 0}, {CONTROL_FD, POLLIN, 0}};
         if (poll(items, 2, -1) < 0 || !items[1].revents) continue;
         pid_t supervisor;
-        int theirs[2];
+        int theirs[3];
         union {
             char bytes[CMSG_SPACE(sizeof theirs)];
             struct cmsghdr aligned;
@@ -96,8 +96,7 @@ bool template_wait(executor_t *x)
             exit(0);
         memcpy(theirs, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof theirs);
         if (copy_process(x, supervisor, theirs)) return false;
-        close(theirs[0]);
-        close(theirs[1]);
+        for (int i = 0; i < 3; i++) close(theirs[i]);
     }
     return true;
 }

@@ -81,7 +81,10 @@ static int start_crew(worker_t *w, char *error, size_t size)
     w->seats = calloc(most, sizeof *w->seats);
     if (!w->seats) return PEACH_E_MEMORY;
     w->seat_count = crew_first(w) + w->options.slots;
-    for (unsigned i = 0; i < most; i++) list_init(&w->seats[i].orders);
+    for (unsigned i = 0; i < most; i++) {
+        list_init(&w->seats[i].orders);
+        w->seats[i].process.print_fd = -1;
+    }
     w->seats[0].template = w->options.fork;
     if (w->options.fork && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return PEACH_E_SYSTEM;
     int rc = 0;
@@ -148,7 +151,8 @@ static bool blocked(const seat_t *seat)
     return link && link_full(link);
 }
 
-/* What the loop waits for: each link's socket and monitor, stop_fd, a channel a seat. */
+/* What the loop waits for: each link's socket and monitor, stop_fd, each seat's channel and
+   what it prints. */
 typedef struct {
     void **sockets;
     struct pollfd *items;
@@ -173,6 +177,7 @@ static int wait_for_events(worker_t *w, wait_t *wait, int stop_fd)
         /* One that waits for its broker is not looked at, not even for its end. */
         int fd = process->channel && events ? channel_fd(process->channel) : -1;
         wait->items[count++] = (struct pollfd){fd, events, 0};
+        wait->items[count++] = (struct pollfd){process->print_fd, POLLIN, 0};
     }
     int rc = wire_poll(wait->sockets, wait->items, count, full ? 1 : LOOK_MS);
     w->now_ms = awake_ms(&w->clock);
@@ -184,8 +189,9 @@ static void serve_seats(worker_t *w, const struct pollfd *items)
     for (unsigned i = 0; i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (!seat->process.channel) continue;
-        if (items[i].revents & POLLOUT) channel_flush(seat->process.channel);
-        if (items[i].revents & (POLLIN | POLLERR | POLLHUP)) crew_receive(w, seat);
+        if (items[2 * i + 1].revents & POLLIN) prints_read(w, seat, false);
+        if (items[2 * i].revents & POLLOUT) channel_flush(seat->process.channel);
+        if (items[2 * i].revents & (POLLIN | POLLERR | POLLHUP)) crew_receive(w, seat);
     }
 }
 
@@ -232,7 +238,7 @@ static void begin_drain(worker_t *w)
 
 int worker_run(worker_t *w, int stop_fd)
 {
-    size_t count = 2 * w->link_count + 1 + crew_most(w);
+    size_t count = 2 * w->link_count + 1 + 2 * crew_most(w);
     wait_t wait = {calloc(count, sizeof *wait.sockets), calloc(count, sizeof *wait.items)};
     const struct pollfd *items = wait.items;
     int rc = wait.sockets && wait.items ? 0 : PEACH_E_MEMORY, stops = 0;

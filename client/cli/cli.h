@@ -110,6 +110,7 @@ peach_value_t *item_parse(const char *text, const char *what);
    alive (may be NULL) says whether it is worth going on while nothing comes. */
 int print_job(peach_t *fleet, peach_job_t *job, const connect_options_t *options,
               bool (*alive)(void));
+void print_line(void *unused, const peach_line_t *line);
 void print_progress(void *quiet, const peach_progress_t *progress);
 
 /* Ctrl-C is noticed from here on. */

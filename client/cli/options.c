@@ -24,6 +24,7 @@ enum {
     KEY_WEIGHT,
     KEY_UNORDERED,
     KEY_SOURCE,
+    KEY_LOGS,
     KEY_QUIET = 'q'
 };
 enum { CONNECT_MS = 3000, PUT_MS = 30000 };
@@ -112,6 +113,7 @@ static error_t parse_job(int key, char *arg, struct argp_state *state)
     case KEY_WEIGHT:
         o->job.weight = (unsigned)option_number(state, arg, 1, 1000, "--weight");
         break;
+    case KEY_LOGS: o->job.log = print_line; break;
     case KEY_SOURCE: o->source = arg; break;
     case KEY_UNORDERED: o->job.unordered = true; break;
     case KEY_QUIET: o->quiet = true; break;
@@ -145,6 +147,8 @@ static const struct argp_option job_entries[] = {
      "Run this Python function, an expression ('lambda x: x*x') or statements with a def, in "
      "place of FUNC",
      50},
+    {"logs", KEY_LOGS, NULL, 0,
+     "Show what the tasks print, on standard error: HOST/SLOT ITEM: LINE", 50},
     {"unordered", KEY_UNORDERED, NULL, 0, "Print results as they finish", 50},
     {"quiet", KEY_QUIET, NULL, 0, "No progress bar", 50},
     {0}};

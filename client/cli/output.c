@@ -45,6 +45,14 @@ static void clear_bar(void)
     bar_shown = false;
 }
 
+void print_line(void *unused, const peach_line_t *line)
+{
+    (void)unused;
+    clear_bar();
+    fprintf(stderr, "%s/%u %llu: %s\n", line->host, line->slot, (unsigned long long)line->item,
+            line->text);
+}
+
 void print_progress(void *arg, const peach_progress_t *p)
 {
     static bool told;

@@ -54,6 +54,7 @@ static int set_message(peach_job_t *job)
     job->message.codec = job->options.pickles;
     job->message.keywords = job->options.keywords;
     job->message.depth = job->options.depth;
+    job->message.logs = job->options.log != NULL;
     job->message.require = job->label_pointers;
     job->message.n_require = job->options.require_count;
     const peach_value_t *code = job->options.code;
@@ -282,6 +283,18 @@ static void take_single(peach_t *self, const wire_single_t *result)
     size_t before = task->bytes;
     task->job->done += task_take_single(task, result->payload, result->size);
     take_in(task, before, result->elapsed_us);
+}
+
+void jobs_logs(peach_t *self, const Peach__Logs *logs)
+{
+    for (size_t i = 0; i < logs->n_lines; i++) {
+        const Peach__Line *line = logs->lines[i];
+        const task_t *task = idmap_get(self->tasks, line->id);
+        if (!task || !task->job->options.log) continue;
+        peach_line_t told = {task->first_item + line->item, line->host, line->pid, line->slot,
+                             line->text};
+        task->job->options.log(task->job->options.log_arg, &told);
+    }
 }
 
 void jobs_results(peach_t *self, wire_message_t *message)

@@ -257,6 +257,7 @@ static void on_message(peach_t *self, wire_message_t **message_p)
     switch (e->body_case) {
     case PEACH__ENVELOPE__BODY_WELCOME: on_welcome(self, e->welcome); break;
     case PEACH__ENVELOPE__BODY_RESULTS: on_results(self, *message_p); break;
+    case PEACH__ENVELOPE__BODY_LOGS: jobs_logs(self, e->logs); break;
     case PEACH__ENVELOPE__BODY_CREDIT: take_credit(self, e->credit); break;
     case PEACH__ENVELOPE__BODY_ERROR: on_error(self, e->error); break;
     case PEACH__ENVELOPE__BODY_GOODBYE:

@@ -104,6 +104,7 @@ void puts_clear(peach_t *self);
 /* ---- job.c ---- */
 
 void jobs_results(peach_t *self, wire_message_t *message);
+void jobs_logs(peach_t *self, const Peach__Logs *logs);
 
 /* ---- feed.c ---- */
 

@@ -11,6 +11,7 @@ import importlib.machinery
 import os
 import sys
 import types
+import warnings
 
 
 def follow_client():
@@ -21,6 +22,20 @@ def follow_client():
 
 
 follow_client()
+
+
+def format_warning(message, category, filename, lineno, line=None):
+    """On one line, so that a client can tell which it has shown."""
+    return f"{category.__name__}: {message} ({filename}, line {lineno})\n"
+
+
+def use_format_warning():
+    import warnings
+
+    warnings.formatwarning = format_warning
+
+
+use_format_warning()
 
 
 class PreloadLoader(importlib.machinery.SourceFileLoader):

@@ -112,6 +112,14 @@ typedef struct {
     uint32_t slots;   /* slots in the fleet; 0: nobody is there to run it */
 } peach_progress_t;
 
+/* A line that a task printed (to standard output or error). Lent for the call. */
+typedef struct {
+    uint64_t item; /* its number in the job */
+    const char *host;
+    uint32_t pid, slot;
+    const char *text;
+} peach_line_t;
+
 typedef struct {
     bool spread;                /* an item is a list of arguments, not the one argument */
     bool unordered;             /* give results as they finish */
@@ -142,6 +150,10 @@ typedef struct {
        100 ms and at the end. */
     void (*progress)(void *arg, const peach_progress_t *progress);
     void *progress_arg;
+    /* Called in the same way with what the tasks print, before the results of the items; at
+       most 1 MiB an item. NULL: it goes to the workers' standard error. */
+    void (*log)(void *arg, const peach_line_t *line);
+    void *log_arg;
 } peach_job_options_t;
 
 /* retries 2, all else 0. */

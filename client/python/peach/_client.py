@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import sys
 import threading
 import time
@@ -19,9 +20,10 @@ from ._task import depth
 
 Function = "Callable[..., Any] | str"
 OPTIONS = {"chunk", "retries", "seed", "timeout", "queue_timeout", "deadline", "priority",
-           "weight", "require", "retry_errors"}
+           "weight", "require", "retry_errors", "logs"}
 REF = _peach.Ref
 TAKE = 4096  # results at a time
+WARNING = re.compile(r"\w*Warning: ")
 AHEAD = 4  # chunks of a lazy input that are given to the fleet before they are wanted
 
 
@@ -42,6 +44,7 @@ class Client:
         self._codes = _functions.Codes(self._session)
         self._pump_lock = threading.Lock()
         self._pump: Pump | None = None
+        self._warned: set = set()
         self._fleet = None  # a LocalFleet that ends with this client
         self._close = weakref.finalize(self, Client._end, self._session)
 
@@ -59,7 +62,17 @@ class Client:
         chunk = options.get("chunk")
         if chunk is not None and not 0 < chunk <= 1 << 20:
             raise ValueError(f"chunk {chunk} is not 1 to {1 << 20} items")
-        return {k: v for k, v in options.items() if v is not None}
+        if options.get("logs") is True:
+            options = {**options, "logs": self._show}
+        return {k: v for k, v in options.items() if v is not None and v is not False}
+
+    def _show(self, item, host, pid, slot, text):
+        """Print a task's line; a warning once."""
+        if WARNING.match(text):
+            if text in self._warned:
+                return
+            self._warned.add(text)
+        print(f"[{host}/{slot} item {item}] {text}", file=sys.stderr, flush=True)
 
     def _job(self, function, items, *, spread=False, **more):
         name, code, form = self._codes(function)
@@ -232,7 +245,9 @@ class Client:
         may wait for a worker; deadline: seconds until what is unfinished fails; seed: gives
         each item a random state of its own (random, numpy.random), the same whatever runs it;
         priority: 0 to 7 among this client's jobs; weight: 1 to 1000, the share against other
-        clients; require: ["KEY=VALUE", ...], labels that a worker must have.
+        clients; require: ["KEY=VALUE", ...], labels that a worker must have; logs: True shows
+        what the tasks print and log, line by line on standard error (each warning once), or a
+        function of (item, host, pid, slot, text); at most 1 MiB an item.
         """
         return Options(self, self._options(options))
 

@@ -20,6 +20,17 @@
 typedef struct waiter waiter_t;
 typedef struct job_object job_object_t;
 
+/* Where lines that a job's tasks print wait for their reader. */
+typedef struct {
+    PyObject *show; /* called with (item, host, pid, slot, text); NULL: nobody wants them */
+    struct told_line {
+        uint64_t item;
+        uint32_t pid, slot;
+        char *host, *text;
+    } * lines;
+    size_t count, capacity;
+} log_sink_t;
+
 typedef struct {
     PyObject_HEAD peach_t *peach; /* NULL once it was closed */
     PyThread_type_lock lock;
@@ -29,7 +40,8 @@ typedef struct {
     /* What was let go of while the lock was taken: references and jobs. */
     uint64_t *drops;
     peach_job_t **orphans;
-    size_t drop_count, drop_capacity, orphan_count, orphan_capacity;
+    log_sink_t **dead_sinks; /* of orphans */
+    size_t drop_count, drop_capacity, orphan_count, orphan_capacity, dead_count, dead_capacity;
     uint64_t wakes; /* calls of wake() */
     int spare_fd;   /* an eventfd that nobody waits with; -1: none */
     long pid;       /* of the process that opened it: a forked child may not use it */
@@ -39,6 +51,7 @@ struct job_object {
     PyObject_HEAD session_object_t *session;
     peach_job_t *job;
     job_object_t *next; /* in its session */
+    log_sink_t *sink;   /* or NULL */
     PyObject *code;     /* a Ref that is to live as long, or NULL */
     int form;           /* python_form_t of its items */
     int spread;
@@ -83,11 +96,21 @@ int64_t session_deadline_of(int timeout_ms);
 void session_drop(session_object_t *self, uint64_t number);
 void session_drop_job(session_object_t *self, peach_job_t *job);
 
+/* The sink of a job that was dropped. */
+void session_drop_sink(session_object_t *self, log_sink_t *sink);
+
 /* ---- job.c ---- */
 
-/* Takes the job, code is borrowed. */
-PyObject *job_object_new(session_object_t *session, peach_job_t *job, PyObject *code, int form,
-                         int spread);
+/* Takes the job and the sink, code is borrowed. */
+PyObject *job_object_new(session_object_t *session, peach_job_t *job, log_sink_t *sink,
+                         PyObject *code, int form, int spread);
+
+/* A sink for a function, which is borrowed. The library writes to it, and job_show gives
+   what is there to the function: without the lock. */
+log_sink_t *sink_new(PyObject *show);
+void sink_destroy(log_sink_t *sink);
+void sink_take(void *sink, const peach_line_t *line);
+void sink_show(log_sink_t *sink);
 PyObject *ref_object_new(session_object_t *session, uint64_t number);
 
 /* Items as a value: an array where all are ints or floats, otherwise a list. NULL with an

@@ -152,18 +152,80 @@ peach_value_t *items_from(PyObject *object, int form, int spread)
     return items;
 }
 
+/* ---- what tasks print ---- */
+
+log_sink_t *sink_new(PyObject *show)
+{
+    log_sink_t *self = calloc(1, sizeof *self);
+    if (self) self->show = Py_NewRef(show);
+    return self;
+}
+
+static void line_clear(struct told_line *line)
+{
+    free(line->host);
+    free(line->text);
+}
+
+void sink_destroy(log_sink_t *self)
+{
+    if (!self) return;
+    for (size_t i = 0; i < self->count; i++) line_clear(&self->lines[i]);
+    free(self->lines);
+    Py_DECREF(self->show);
+    free(self);
+}
+
+/* Without the GIL perhaps. */
+void sink_take(void *arg, const peach_line_t *line)
+{
+    log_sink_t *self = arg;
+    if (self->count == self->capacity) {
+        size_t capacity = self->capacity ? self->capacity * 2 : 16;
+        struct told_line *grown = realloc(self->lines, capacity * sizeof *grown);
+        if (!grown) return;
+        self->lines = grown;
+        self->capacity = capacity;
+    }
+    self->lines[self->count++] = (struct told_line){line->item, line->pid, line->slot,
+                                                    strdup(line->host), strdup(line->text)};
+}
+
+void sink_show(log_sink_t *self)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    struct told_line *lines = self->lines; /* more may come meanwhile */
+    size_t count = self->count;
+    self->lines = NULL;
+    self->count = self->capacity = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct told_line *line = &lines[i];
+        PyObject *done = PyObject_CallFunction(self->show, "KsIIs", (unsigned long long)line->item,
+                                               line->host ? line->host : "", line->pid, line->slot,
+                                               line->text ? line->text : "");
+        if (!done) PyErr_WriteUnraisable(self->show);
+        Py_XDECREF(done);
+        line_clear(line);
+    }
+    free(lines);
+    PyErr_Restore(type, value, traceback);
+}
+
 /* ---- jobs ---- */
 
-PyObject *job_object_new(session_object_t *session, peach_job_t *job, PyObject *code, int form,
-                         int spread)
+PyObject *job_object_new(session_object_t *session, peach_job_t *job, log_sink_t *sink,
+                         PyObject *code, int form, int spread)
 {
     job_object_t *self = PyObject_New(job_object_t, &job_type);
     if (!self) {
         peach_job_destroy(&job);
+        sink_destroy(sink);
         return NULL;
     }
     Py_INCREF(session);
     Py_XINCREF(code);
+    self->sink = sink;
     self->session = session;
     self->job = job;
     self->code = code;
@@ -207,6 +269,8 @@ static void job_dealloc(PyObject *object)
 {
     job_object_t *self = (job_object_t *)object;
     if (self->job) session_drop_job(self->session, forget(self));
+    if (self->sink && self->sink->count > 0) sink_show(self->sink);
+    if (self->sink) session_drop_sink(self->session, self->sink);
     Py_DECREF(self->session);
     Py_XDECREF(self->code);
     Py_TYPE(object)->tp_free(object);

@@ -29,6 +29,12 @@ static void drop_now(session_object_t *self, uint64_t number)
     peach_value_destroy(&ref);
 }
 
+static void bury(session_object_t *self)
+{
+    while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
+    while (self->dead_count > 0) sink_destroy(self->dead_sinks[--self->dead_count]);
+}
+
 bool session_enter(session_object_t *self)
 {
     /* Before the lock, which another thread of that process may have had. */
@@ -46,7 +52,7 @@ bool session_enter(session_object_t *self)
         raise_status(PEACH_E_ARGUMENT, "the client is closed");
         return false;
     }
-    while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
+    bury(self);
     while (self->drop_count > 0) drop_now(self, self->drops[--self->drop_count]);
     return true;
 }
@@ -66,10 +72,23 @@ static void tell_waiting(session_object_t *self)
     atomic_fetch_add(waiting_word, busy ? 1u : -1u);
 }
 
+/* Without the lock: shows what the tasks of this session's jobs have printed. */
+static void show_lines(session_object_t *self)
+{
+    for (job_object_t *job = self->jobs; job; job = job->next) {
+        if (!job->sink || job->sink->count == 0) continue;
+        Py_INCREF(job); /* the function may run anything, and the list may change */
+        sink_show(job->sink);
+        Py_DECREF(job);
+        return; /* the others are shown with the next look */
+    }
+}
+
 void session_leave(session_object_t *self)
 {
     if (waiting_word) tell_waiting(self);
     PyThread_release_lock(self->lock);
+    show_lines(self);
 }
 
 /* Room for one more element of 8 bytes. */
@@ -95,6 +114,15 @@ void session_drop(session_object_t *self, uint64_t number)
     /* The GIL protects the list. Without memory it goes with the session. */
     if (grow((void **)&self->drops, self->drop_count, &self->drop_capacity))
         self->drops[self->drop_count++] = number;
+}
+
+void session_drop_sink(session_object_t *self, log_sink_t *sink)
+{
+    /* Its job may be an orphan, which writes to it until it is destroyed. */
+    if (self->orphan_count == 0)
+        sink_destroy(sink);
+    else if (grow((void **)&self->dead_sinks, self->dead_count, &self->dead_capacity))
+        self->dead_sinks[self->dead_count++] = sink;
 }
 
 void session_drop_job(session_object_t *self, peach_job_t *job)
@@ -171,6 +199,7 @@ int session_wait(session_object_t *self, int64_t deadline)
     struct pollfd items[] = {{peach_fd(self->peach), POLLIN, 0}, {me.fd, POLLIN, 0}};
     bool interrupted;
     PyThread_release_lock(self->lock);
+    show_lines(self);
     Py_BEGIN_ALLOW_THREADS interrupted = poll(items, 2, left) < 0 && errno == EINTR;
     PyThread_acquire_lock(self->lock, WAIT_LOCK);
     Py_END_ALLOW_THREADS waiter_t **at = &self->waiters;
@@ -224,7 +253,7 @@ static void close_session(session_object_t *self)
     for (job_object_t *job = self->jobs; job; job = job->next) peach_job_destroy(&job->job);
     self->jobs = NULL;
     if (waiting_word) tell_waiting(self);
-    while (self->orphan_count > 0) peach_job_destroy(&self->orphans[--self->orphan_count]);
+    bury(self);
     for (waiter_t *w = self->waiters; w; w = w->next) wake(w);
     peach_t *peach = self->peach;
     self->peach = NULL;
@@ -240,6 +269,7 @@ static void session_dealloc(PyObject *object)
     if (self->spare_fd >= 0) close(self->spare_fd);
     free(self->drops);
     free(self->orphans);
+    free(self->dead_sinks);
     Py_TYPE(object)->tp_free(object);
 }
 
@@ -281,24 +311,24 @@ static bool get_labels(PyObject *require, labels_t *labels, peach_job_options_t 
 /* job(name, code, items, *, ...): items None leaves it open. */
 static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"name",      "code",     "items",  "spread",  "keywords",
-                            "chunk",     "retries",  "seed",   "timeout", "queue_timeout",
-                            "deadline",  "priority", "weight", "require", "retry_errors",
-                            "unordered", "form",     "buffer", "depth",   NULL};
+    static char *names[] = {
+        "name",         "code",      "items",         "spread",   "keywords", "chunk",  "retries",
+        "seed",         "timeout",   "queue_timeout", "deadline", "priority", "weight", "require",
+        "retry_errors", "unordered", "form",          "buffer",   "depth",    "logs",   NULL};
     session_object_t *self = (session_object_t *)object;
     const char *name;
     PyObject *code, *items, *seed = NULL, *require = NULL, *item_timeout = NULL;
-    PyObject *queue_timeout = NULL, *deadline = NULL, *result = NULL;
+    PyObject *queue_timeout = NULL, *deadline = NULL, *logs = NULL, *result = NULL;
     int spread = 0, has_keywords = 0, retry_errors = 0, unordered = 0, form = PYTHON_OBJECT;
     int item_ms, queue_ms, deadline_ms;
     unsigned long long buffer = 0;
     peach_job_options_t options = peach_job_defaults;
     labels_t labels = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sOO|$ppIiOOOOIIOppiKI", names, &name, &code,
-                                     &items, &spread, &has_keywords, &options.chunk,
-                                     &options.retries, &seed, &item_timeout, &queue_timeout,
-                                     &deadline, &options.priority, &options.weight, &require,
-                                     &retry_errors, &unordered, &form, &buffer, &options.depth) ||
+    if (!PyArg_ParseTupleAndKeywords(
+            args, keywords, "sOO|$ppIiOOOOIIOppiKIO", names, &name, &code, &items, &spread,
+            &has_keywords, &options.chunk, &options.retries, &seed, &item_timeout, &queue_timeout,
+            &deadline, &options.priority, &options.weight, &require, &retry_errors, &unordered,
+            &form, &buffer, &options.depth, &logs) ||
         !get_timeout(item_timeout, &item_ms) || !get_timeout(queue_timeout, &queue_ms) ||
         !get_timeout(deadline, &deadline_ms) || !get_labels(require, &labels, &options))
         goto done;
@@ -306,6 +336,15 @@ static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keyword
         options.seed = PyLong_AsUnsignedLongLongMask(seed);
         options.seeded = true;
         if (PyErr_Occurred()) goto done;
+    }
+    log_sink_t *sink = NULL;
+    if (logs && logs != Py_None) {
+        if (!(sink = sink_new(logs))) {
+            PyErr_NoMemory();
+            goto done;
+        }
+        options.log = sink_take;
+        options.log_arg = sink;
     }
     options.spread = spread;
     options.keywords = has_keywords;
@@ -321,11 +360,11 @@ static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keyword
     if (code != Py_None) {
         if (!ref_number(code, &number)) {
             PyErr_SetString(PyExc_TypeError, "code is to be a Ref");
-            goto done;
+            goto dropped;
         }
         if (!(code_value = peach_value_ref(number))) {
             PyErr_NoMemory();
-            goto done;
+            goto dropped;
         }
         options.code = code_value;
     }
@@ -333,15 +372,19 @@ static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keyword
         if (session_enter(self)) {
             peach_job_t *job = values ? peach_map(self->peach, name, &values, &options)
                                       : peach_map_open(self->peach, name, &options);
-            if (job)
-                result = job_object_new(self, job, code == Py_None ? NULL : code, form, spread);
-            else
+            if (job) {
+                result =
+                    job_object_new(self, job, sink, code == Py_None ? NULL : code, form, spread);
+                sink = NULL; /* it has it */
+            } else
                 raise_status(PEACH_E_ARGUMENT, peach_error(self->peach));
             session_leave(self);
         }
     }
     peach_value_destroy(&values);
     peach_value_destroy(&code_value);
+dropped:
+    sink_destroy(sink);
 done:
     Py_XDECREF(labels.held);
     return result;
