@@ -29,6 +29,8 @@ enum {
     WIRE_MAX_TEXT = 1 << 20,          /* bytes of a message or traceback */
     WIRE_MAX_NAMES = 65536,           /* functions, ranges and the like in one message */
     WIRE_MAX_PRIORITY = 7,
+    WIRE_LOGS_ALL = 1, /* Job.logs */
+    WIRE_LOGS_NOTICES = 2,
     WIRE_MAX_DEPTH = 16,      /* of jobs of tasks of jobs */
     WIRE_MAX_ITEMS = 1 << 20, /* items in one task */
     WIRE_MAX_WEIGHT = 1000,   /* of a client against others */

@@ -144,6 +144,8 @@ static bool jobs_ok(check_t *c, Peach__Job **jobs, size_t n_jobs)
         if (!*jobs[i]->function) return fail(c, PEACH_E_PROTOCOL, "a job without a function");
         if (jobs[i]->priority > WIRE_MAX_PRIORITY)
             return fail(c, PEACH_E_PROTOCOL, "a priority is over 7");
+        if (jobs[i]->logs > WIRE_LOGS_NOTICES)
+            return fail(c, PEACH_E_PROTOCOL, "logs of an unknown kind");
         if (jobs[i]->depth > WIRE_MAX_DEPTH)
             return fail(c, PEACH_E_PROTOCOL, "a job is nested deeper than 16");
         if (jobs[i]->keywords && !jobs[i]->spread)

@@ -48,7 +48,9 @@ static void add_line(lines_t *self, const order_t *order, const char *text)
     line->host = self->w->host;
     line->pid = (uint32_t)self->seat->process.pid;
     line->slot = (uint32_t)(self->seat - self->w->seats) - crew_first(self->w);
-    line->text = self->texts[self->count] = valid;
+    line->notice = *text == PRINT_NOTICE;
+    self->texts[self->count] = valid;
+    line->text = valid + line->notice;
     self->pointers[self->count++] = line;
 }
 
@@ -63,7 +65,9 @@ static void end_line(lines_t *self)
         p->number = number;
         p->item = item;
         p->bytes = 0;
-    } else if (!order || !order->link || !order->job->logs) {
+    } else if (*p->line == PRINT_NOTICE && order && order->link && order->job->logs) {
+        add_line(self, order, p->line);
+    } else if (!order || !order->link || order->job->logs != WIRE_LOGS_ALL) {
         fprintf(stderr, "%s\n", p->line); /* nobody asked for it */
     } else if (p->bytes <= MOST_BYTES) {
         p->bytes += p->length + 1;

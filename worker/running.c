@@ -96,6 +96,9 @@ static const function_t *function_by_value(executor_t *x, const Peach__Job *job,
         return NULL;
     }
     if (blob->function.handle) return &blob->function;
+    /* Whatever it has to say is about this task. */
+    if (job->logs)
+        output_item((uint32_t)shared_claimed(x->shared) - 1, atomic_load(&x->shared->item));
     runtime_t *runtime = loading_python(x, failure);
     if (runtime)
         blob->function.handle = runtime->define(runtime, blob->value, job->codec != 0, failure);
@@ -201,7 +204,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
             failure_clear(&failure);
             return false;
         }
-        if (job->logs) output_item(number, i);
+        if (job->logs == WIRE_LOGS_ALL) output_item(number, i);
         peach_value_t argument, result, *item = &argument;
         if (!items_number(items, i, &argument) && !(item = items_take(items, i)))
             executor_die("out of memory");
@@ -211,7 +214,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
                 run_item(x, job, function, item, task->first_item, i, number, &result, &failure);
         if (item != &argument) peach_value_destroy(&item);
         x->now_ns = executor_coarse_clock();
-        if (job->logs) fflush(NULL); /* before its result */
+        if (job->logs == WIRE_LOGS_ALL) fflush(NULL); /* before its result */
         if (value) {
             results_keep(x, i, value, value == &result);
         } else {
@@ -278,7 +281,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     x->pending.number = number;
     x->pending.whole = task->items == 1;
     peach_value_t scratch, bits, *items = NULL;
-    if (job->logs) {
+    if (job->logs == WIRE_LOGS_ALL) {
         output_begin(x);
         output_item(number, atomic_load(&x->shared->item));
     }
@@ -301,7 +304,7 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
             results_fail(x, number, ranges[i]->first, ranges[i]->count,
                          found->function ? &failure : &found->failure);
     }
-    if (job->logs) output_end(x);
+    if (job->logs == WIRE_LOGS_ALL) output_end(x);
     Peach__Result end = PEACH__RESULT__INIT;
     end.id = number;
     end.ended = true;

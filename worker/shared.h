@@ -18,6 +18,8 @@ enum { CHANNEL_FD = 3, SHARED_FD = 4, PRINT_FD = 5, CONTROL_FD = 6 };
 /* In that pipe a line of this form says whose the following lines are: task number and
    item. */
 #define PRINT_MARK "\x01peach %u %u\n"
+/* And a line that begins with this is the executor's own. */
+#define PRINT_NOTICE '\x02'
 
 /* Set in the environment of executors that take no pickles. */
 #define NO_PUSH_VARIABLE "PEACH_NO_PUSH"

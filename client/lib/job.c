@@ -54,7 +54,8 @@ static int set_message(peach_job_t *job)
     job->message.codec = job->options.pickles;
     job->message.keywords = job->options.keywords;
     job->message.depth = job->options.depth;
-    job->message.logs = job->options.log != NULL;
+    if (job->options.log)
+        job->message.logs = job->options.notices_only ? WIRE_LOGS_NOTICES : WIRE_LOGS_ALL;
     job->message.require = job->label_pointers;
     job->message.n_require = job->options.require_count;
     const peach_value_t *code = job->options.code;
@@ -291,8 +292,12 @@ void jobs_logs(peach_t *self, const Peach__Logs *logs)
         const Peach__Line *line = logs->lines[i];
         const task_t *task = idmap_get(self->tasks, line->id);
         if (!task || !task->job->options.log) continue;
-        peach_line_t told = {task->first_item + line->item, line->host, line->pid, line->slot,
-                             line->text};
+        peach_line_t told = {task->first_item + line->item,
+                             line->host,
+                             line->pid,
+                             line->slot,
+                             line->text,
+                             line->notice};
         task->job->options.log(task->job->options.log_arg, &told);
     }
 }

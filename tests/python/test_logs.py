@@ -95,3 +95,31 @@ def test_futures_and_streams_have_logs_too(client):
     client.submit(print, "future").result(20)
     assert list(client.imap(print, ["stream"])) == [None]
     assert told == ["future", "stream"]
+
+
+def test_other_versions_of_packages_are_warned_of(client, monkeypatch):
+    import numpy as np
+
+    def f(x):
+        return np.sum(x)
+
+    # As a worker with another numpy would find it.
+    needs = {"packages": {"numpy": "0.1"}, "python": ".".join(map(str, sys.version_info[:3]))}
+    monkeypatch.setattr(peach._functions, "needs_of", lambda function: __import__("json").dumps(needs))
+    with pytest.warns(RuntimeWarning, match=f"numpy is 0.1 at the client and {np.__version__} on"):
+        assert client.map(f, [[1, 2]]) == [3]
+    needs["python"] = "2.7.18"
+    with pytest.raises(RuntimeError, match="sent by Python 2.7.18.*preload"):
+        client.map(lambda x: np.max(x), [[1, 2]])
+
+
+def test_a_function_says_what_it_needs():
+    import json
+
+    import numpy as np
+    needs = json.loads(peach._functions.needs_of(lambda x: np.sum(x)))
+    assert needs["python"].startswith("3.")
+    space = {"np": np}
+    exec("def g(x): return np.sum(x)", space)
+    assert json.loads(peach._functions.needs_of(space["g"]))["packages"] == {
+        "numpy": np.__version__}

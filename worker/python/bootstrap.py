@@ -94,6 +94,28 @@ def load_module(name):
     return {attribute: value, f"{module_name}.{attribute}": value}
 
 
+def check_environment(needs):
+    """Compare what a pickle needs with what is here: before, and after it was loaded."""
+    import json
+    import platform
+
+    needs = json.loads(needs)
+    here = platform.python_version()
+    if needs["python"].split(".")[:2] != here.split(".")[:2]:
+        raise RuntimeError(
+            f"the function was sent by Python {needs['python']}, and {platform.node()} runs "
+            f"{here}: code of one version does not run in another. Use the same Python, or "
+            "load the function with a preload")
+
+    def after(function):
+        for name, version in needs["packages"].items():
+            found = getattr(sys.modules.get(name), "__version__", version)
+            if found != version:
+                notice(f"{name} is {version} at the client and {found} on {platform.node()}")
+
+    return after
+
+
 def load_code(code):
     """The function that a job brought: itself, or its source.
 

@@ -12,12 +12,14 @@
 #include "runtime.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     runtime_t base;
-    PyObject *load_file, *load_module, *load_code, *seed, *describe, *after_fork, *dump_exception;
+    PyObject *load_file, *load_module, *load_code, *check_environment, *seed, *describe,
+        *after_fork, *dump_exception;
 } python_t;
 
 static const shared_t *page;
@@ -115,7 +117,20 @@ static void *python_define(runtime_t *base, const peach_value_t *code, bool pick
 {
     python_t *self = (python_t *)base;
     if (interrupting && !is_stopped()) drop_interrupt(); /* meant for one before */
-    PyObject *object = python_from_value(code);
+    PyObject *object = NULL, *checked = NULL;
+    if (peach_value_kind(code) == PEACH_LIST && peach_value_length(code) == 2) {
+        /* What the pickle needs comes first: it may not even load. */
+        PyObject *needs = python_from_value(peach_value_at(code, 0));
+        checked = needs ? PyObject_CallOneArg(self->check_environment, needs) : NULL;
+        if (checked) object = python_from_value(peach_value_at(code, 1));
+        PyObject *after = object ? PyObject_CallOneArg(checked, object) : NULL;
+        if (object && !after) Py_CLEAR(object);
+        Py_XDECREF(after);
+        Py_XDECREF(checked);
+        Py_XDECREF(needs);
+    } else {
+        object = python_from_value(code);
+    }
     PyObject *function = object ? PyObject_CallOneArg(self->load_code, object) : NULL;
     Py_XDECREF(object);
     if (!function) take_error(self, failure, PEACH_E_RAISED, pickles);
@@ -259,8 +274,19 @@ static PyObject *tell_waiting(PyObject *module, PyObject *unused)
     return PyLong_FromVoidPtr((void *)&page->waiting);
 }
 
+/* Says something about the job to its client. */
+static PyObject *say_notice(PyObject *module, PyObject *text)
+{
+    (void)module;
+    const char *line = PyUnicode_AsUTF8(text);
+    if (!line) return NULL;
+    dprintf(PRINT_FD, "%c%s\n", PRINT_NOTICE, line);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef told[] = {{"told_current", tell_current, METH_NOARGS, NULL},
                              {"waiting_address", tell_waiting, METH_NOARGS, NULL},
+                             {"notice", say_notice, METH_O, NULL},
                              {0}};
 
 static bool run_bootstrap(python_t *self, failure_t *failure)
@@ -271,6 +297,7 @@ static bool run_bootstrap(python_t *self, failure_t *failure)
         self->load_file = PyObject_GetAttrString(module, "load_file");
         self->load_module = PyObject_GetAttrString(module, "load_module");
         self->load_code = PyObject_GetAttrString(module, "load_code");
+        self->check_environment = PyObject_GetAttrString(module, "check_environment");
         self->seed = PyObject_GetAttrString(module, "seed");
         self->describe = PyObject_GetAttrString(module, "describe");
         self->after_fork = PyObject_GetAttrString(module, "after_fork");

@@ -118,6 +118,7 @@ typedef struct {
     const char *host;
     uint32_t pid, slot;
     const char *text;
+    bool notice; /* the executor says it, about the job */
 } peach_line_t;
 
 typedef struct {
@@ -154,6 +155,7 @@ typedef struct {
        most 1 MiB an item. NULL: it goes to the workers' standard error. */
     void (*log)(void *arg, const peach_line_t *line);
     void *log_arg;
+    bool notices_only; /* log is for notices: what the tasks print goes where it went */
 } peach_job_options_t;
 
 /* retries 2, all else 0. */

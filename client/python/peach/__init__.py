@@ -12,7 +12,7 @@ multiprocessing's; peach.joblib registers a backend, peach.aio is for asyncio, p
 for tsfresh, peach.fresh extracts features of time series, peach.xval validates models.
 """
 from . import _peach
-from ._client import Client, Options
+from ._client import Client, Options, tell_notice
 from ._errors import (Cancelled, LimitError, NoBroker, NoFunction, PeachError, PreloadError,
                       RemoteError, RemoteTraceback, TaskLost, Timeout, error_of)
 from ._executor import Executor
@@ -22,10 +22,10 @@ from ._pool import Pool
 from ._task import as_array, current_task, waiting_address
 from ._pickle import dumps, loads
 
-_peach.setup(error_of, as_array, dumps, loads)
+_peach.setup(error_of, tell_notice, as_array, dumps, loads)
 if waiting_address():
     _peach.set_waiting(waiting_address())
-del dumps, loads, error_of, as_array
+del dumps, loads, error_of, as_array, tell_notice, waiting_address
 
 __version__ = _peach.version
 __all__ = ["Cancelled", "Client", "Executor", "LimitError", "NoBroker", "NoFunction", "Options",

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 import weakref
 from typing import Any, Callable, Iterable, Iterator
 
@@ -356,6 +357,16 @@ class Client:
                 f"{view['queued_tasks']} tasks queued<table><tr><th>host</th><th>pid</th>"
                 "<th>slots</th><th>tasks</th><th>done</th><th>failed</th><th>state</th></tr>"
                 f"{rows}</table>")
+
+
+_noticed: set = set()
+
+
+def tell_notice(text: str) -> None:
+    """A worker's word about a job, as a warning, once."""
+    if text not in _noticed:
+        _noticed.add(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 class Options:

@@ -9,6 +9,8 @@ compared, and what cannot be compared is pickled again (equal bytes are put once
 from __future__ import annotations
 
 import contextlib
+import json
+import platform
 import sys
 import types
 
@@ -76,6 +78,22 @@ class Meaning:
         return all(meaning.holds(value) for value, meaning in self.inner)
 
 
+def needs_of(function) -> str:
+    """What the pickle of a function needs, as workers compare it: JSON."""
+    packages = {}
+    if isinstance(function, types.FunctionType):
+        scope = function.__globals__
+        named = [scope.get(name) for name in _names(function.__code__)]
+        names = [getattr(value, "__module__", None) or getattr(value, "__name__", None)
+                 for value in (function, *named) if value is not None]
+        for name in {str(name).partition(".")[0] for name in names}:
+            version = getattr(sys.modules.get(name), "__version__", None)
+            if isinstance(version, str):
+                packages[name] = version
+    return json.dumps({"python": platform.python_version(), "packages": packages},
+                      sort_keys=True)
+
+
 class Unstable(Exception):
     """A function refers to something that may change without being another object."""
 
@@ -125,14 +143,17 @@ class Codes:
         if not callable(function):
             raise TypeError(f"a {type(function).__name__} is neither a function nor the name of "
                             "one")
-        return name_of(function), self.session.put(function), OBJECT
+        return name_of(function), self.put(function), OBJECT
+
+    def put(self, function):
+        return self.session.put(function, None, needs_of(function))
 
     def function(self, function):
         code = function.__code__
         known = self.known.get(id(code))
         if known is not None and known[1].holds(function):
             return known[2]
-        told = name_of(function), self.session.put(function), OBJECT
+        told = name_of(function), self.put(function), OBJECT
         try:
             meaning = Meaning(function)
         except Unstable:

@@ -26,6 +26,7 @@ typedef struct {
     struct told_line {
         uint64_t item;
         uint32_t pid, slot;
+        bool notice;
         char *host, *text;
     } * lines;
     size_t count, capacity;
@@ -105,8 +106,11 @@ void session_drop_sink(session_object_t *self, log_sink_t *sink);
 PyObject *job_object_new(session_object_t *session, peach_job_t *job, log_sink_t *sink,
                          PyObject *code, int form, int spread);
 
-/* A sink for a function, which is borrowed. The library writes to it, and job_show gives
-   what is there to the function: without the lock. */
+/* Called with notices: the text. */
+extern PyObject *tell_notice;
+
+/* A sink for a function, which is borrowed; NULL: for notices only. The library writes to it, and
+   job_show gives what is there to the function: without the lock. */
 log_sink_t *sink_new(PyObject *show);
 void sink_destroy(log_sink_t *sink);
 void sink_take(void *sink, const peach_line_t *line);

@@ -157,7 +157,7 @@ peach_value_t *items_from(PyObject *object, int form, int spread)
 log_sink_t *sink_new(PyObject *show)
 {
     log_sink_t *self = calloc(1, sizeof *self);
-    if (self) self->show = Py_NewRef(show);
+    if (self) self->show = Py_XNewRef(show);
     return self;
 }
 
@@ -172,7 +172,7 @@ void sink_destroy(log_sink_t *self)
     if (!self) return;
     for (size_t i = 0; i < self->count; i++) line_clear(&self->lines[i]);
     free(self->lines);
-    Py_DECREF(self->show);
+    Py_XDECREF(self->show);
     free(self);
 }
 
@@ -187,8 +187,8 @@ void sink_take(void *arg, const peach_line_t *line)
         self->lines = grown;
         self->capacity = capacity;
     }
-    self->lines[self->count++] = (struct told_line){line->item, line->pid, line->slot,
-                                                    strdup(line->host), strdup(line->text)};
+    self->lines[self->count++] = (struct told_line){
+        line->item, line->pid, line->slot, line->notice, strdup(line->host), strdup(line->text)};
 }
 
 void sink_show(log_sink_t *self)
@@ -201,9 +201,12 @@ void sink_show(log_sink_t *self)
     self->count = self->capacity = 0;
     for (size_t i = 0; i < count; i++) {
         struct told_line *line = &lines[i];
-        PyObject *done = PyObject_CallFunction(self->show, "KsIIs", (unsigned long long)line->item,
-                                               line->host ? line->host : "", line->pid, line->slot,
-                                               line->text ? line->text : "");
+        const char *host = line->host ? line->host : "", *text = line->text ? line->text : "";
+        PyObject *done =
+            line->notice || !self->show
+                ? PyObject_CallFunction(tell_notice, "s", text)
+                : PyObject_CallFunction(self->show, "KsIIs", (unsigned long long)line->item, host,
+                                        line->pid, line->slot, text);
         if (!done) PyErr_WriteUnraisable(self->show);
         Py_XDECREF(done);
         line_clear(line);

@@ -5,6 +5,7 @@
 
 #include "version.h"
 
+PyObject *tell_notice;     /* peach._client.tell_notice */
 static PyObject *error_of; /* peach._errors.error_of: (status, text) -> exception */
 
 PyObject *raise_status(int status, const char *text)
@@ -29,13 +30,15 @@ bool get_timeout(PyObject *object, int *timeout_ms)
     return true;
 }
 
-/* setup(error_of, as_array, dumps, loads): what Python code this module calls. */
+/* setup(error_of, tell_notice, as_array, dumps, loads): what Python code this module calls. */
 static PyObject *setup(PyObject *module, PyObject *args)
 {
     PyObject *as_array, *dumps, *loads;
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOOO", &error_of, &as_array, &dumps, &loads)) return NULL;
+    if (!PyArg_ParseTuple(args, "OOOOO", &error_of, &tell_notice, &as_array, &dumps, &loads))
+        return NULL;
     Py_INCREF(error_of);
+    Py_INCREF(tell_notice);
     Py_INCREF(as_array);
     Py_INCREF(dumps);
     Py_INCREF(loads);

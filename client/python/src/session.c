@@ -337,15 +337,14 @@ static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keyword
         options.seeded = true;
         if (PyErr_Occurred()) goto done;
     }
-    log_sink_t *sink = NULL;
-    if (logs && logs != Py_None) {
-        if (!(sink = sink_new(logs))) {
-            PyErr_NoMemory();
-            goto done;
-        }
-        options.log = sink_take;
-        options.log_arg = sink;
+    log_sink_t *sink = sink_new(logs == Py_None ? NULL : logs);
+    if (!sink) {
+        PyErr_NoMemory();
+        goto done;
     }
+    options.log = sink_take;
+    options.log_arg = sink;
+    options.notices_only = sink->show == NULL;
     options.spread = spread;
     options.keywords = has_keywords;
     options.retry_errors = retry_errors;
@@ -392,15 +391,33 @@ done:
 
 /* ---- what waits for an answer ---- */
 
+/* [needs, value]; takes the value. NULL with an exception. */
+static peach_value_t *with_needs(peach_value_t *value, const char *needs)
+{
+    peach_value_t *list = peach_value_list(), *text = peach_value_string(needs);
+    if (!list || !text || peach_value_append(list, &text) != 0 ||
+        peach_value_append(list, &value) != 0) {
+        peach_value_destroy(&list);
+        PyErr_NoMemory();
+    }
+    peach_value_destroy(&text);
+    peach_value_destroy(&value);
+    return list;
+}
+
+/* put(thing, timeout, needs): needs is of a function, see PROTOCOL.md. */
 static PyObject *session_put(PyObject *object, PyObject *args)
 {
     session_object_t *self = (session_object_t *)object;
     PyObject *thing, *timeout = NULL;
+    const char *needs = NULL;
     int timeout_ms;
     uint64_t number = 0;
-    if (!PyArg_ParseTuple(args, "O|O", &thing, &timeout) || !get_timeout(timeout, &timeout_ms))
+    if (!PyArg_ParseTuple(args, "O|Oz", &thing, &timeout, &needs) ||
+        !get_timeout(timeout, &timeout_ms))
         return NULL;
     peach_value_t *value = python_to_value(thing, PYTHON_OBJECT), *ref = NULL;
+    if (value && needs) value = with_needs(value, needs);
     if (!value) return NULL;
     if (!session_enter(self)) {
         peach_value_destroy(&value);
