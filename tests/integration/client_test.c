@@ -400,6 +400,120 @@ static void results_are_collected_into_one_value(void **state)
     assert_non_null(strstr(peach_error(p), "item 3: ValueError: no threes"));
 }
 
+static void a_job_may_stay_open_for_items_that_come(void **state)
+{
+    peach_t *p = *state;
+    peach_job_t *job = peach_map_open(p, "fnc", NULL);
+    peach_result_t r;
+    assert_non_null(job);
+    assert_int_equal(peach_job_next(job, &r, 50), PEACH_E_TIMEOUT);
+    for (int64_t i = 0; i < 3000; i++) {
+        peach_value_t *item = peach_value_int(i);
+        assert_int_equal(peach_job_add(job, &item), 0);
+        if (i % 100 == 0) expect_int(job, (uint64_t)i / 100, i / 100);
+    }
+    peach_job_finish(job);
+    for (int64_t i = 30; i < 3000; i++) expect_int(job, (uint64_t)i, i);
+    expect_end(job);
+    peach_value_t *late = peach_value_int(1);
+    assert_int_equal(peach_job_add(job, &late), PEACH_E_CANCELLED);
+    assert_null(late);
+    peach_job_destroy(&job);
+}
+
+static void a_function_may_be_source(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *text = peach_value_string("lambda x, y=0: x * x + y");
+    peach_value_t *code = peach_put(p, &text, 5000), *items = peach_value_range(0, 2);
+    assert_non_null(code);
+    peach_job_options_t options = peach_job_defaults;
+    options.code = code;
+    peach_job_t *job = peach_map(p, "square", &items, &options);
+    for (int64_t i = 0; i < 3; i++) expect_int(job, (uint64_t)i, i * i);
+    expect_end(job);
+    peach_job_destroy(&job);
+    /* with keyword arguments */
+    options.spread = options.keywords = true;
+    const char *calls = "[[2, {\"y\": 5}]]";
+    assert_int_equal(peach_value_from_json(calls, strlen(calls), &items, NULL, 0), 0);
+    job = peach_map(p, "square", &items, &options);
+    expect_int(job, 0, 9);
+    peach_job_destroy(&job);
+    options.spread = false;
+    items = peach_value_range(0, 2);
+    assert_null(peach_map(p, "square", &items, &options));
+    assert_non_null(strstr(peach_error(p), "spread"));
+    /* it is gone with the value */
+    peach_drop(p, &code);
+    options = peach_job_defaults;
+    peach_value_t *number = peach_value_int(3);
+    options.code = number;
+    items = peach_value_range(0, 2);
+    assert_null(peach_map(p, "square", &items, &options));
+    assert_non_null(strstr(peach_error(p), "reference"));
+    peach_value_destroy(&number);
+}
+
+static void a_value_that_was_dropped_fails_who_needs_it_and_nobody_else(void **state)
+{
+    peach_t *p = *state;
+    peach_value_t *one = peach_value_int(41), *other = peach_value_int(42);
+    peach_value_t *kept = peach_put(p, &one, 5000), *gone = peach_put(p, &other, 5000);
+    peach_value_t *items = peach_value_list(), *copy;
+    for (int i = 0; i < 2; i++) {
+        copy = peach_value_copy(i == 0 ? kept : gone);
+        peach_value_append(items, &copy);
+    }
+    peach_value_t *nap = peach_value_list();
+    for (int i = 0; i < 8; i++) {
+        peach_value_t *time = peach_value_double(0.3);
+        peach_value_append(nap, &time);
+    }
+    peach_job_t *first = peach_map(p, "nap", &nap, NULL); /* so that the others wait */
+    peach_job_options_t options = peach_job_defaults;
+    options.chunk = 1;
+    peach_job_t *job = peach_map(p, "fnc", &items, &options);
+    peach_drop(p, &gone);
+    expect_int(job, 0, 41);
+    peach_result_t r;
+    assert_int_equal(peach_job_next(job, &r, 20000), 0);
+    assert_true(!r.value == (r.failure != NULL)); /* it came in time, or was told to be gone */
+    if (r.failure) assert_non_null(strstr(r.failure->message, "is not there"));
+    peach_result_clear(&r);
+    peach_job_destroy(&job);
+    peach_job_destroy(&first);
+    peach_drop(p, &kept);
+}
+
+static void on_line(void *arg, const peach_line_t *line)
+{
+    char *said = arg;
+    snprintf(said + strlen(said), 200, "%llu %s;", (unsigned long long)line->item, line->text);
+}
+
+static void what_tasks_print_comes_before_their_results(void **state)
+{
+    peach_t *p = *state;
+    char said[2000] = "";
+    peach_value_t *text = peach_value_string("lambda x: print('line', x)");
+    peach_value_t *code = peach_put(p, &text, 5000), *items = peach_value_range(7, 8);
+    peach_job_options_t options = peach_job_defaults;
+    options.code = code;
+    options.log = on_line;
+    options.log_arg = said;
+    peach_job_t *job = peach_map(p, "talk", &items, &options);
+    peach_result_t r;
+    assert_int_equal(peach_job_next(job, &r, 20000), 0);
+    assert_non_null(strstr(said, "0 line 7;"));
+    peach_result_clear(&r);
+    assert_int_equal(peach_job_next(job, &r, 20000), 0);
+    assert_non_null(strstr(said, "1 line 8;"));
+    peach_result_clear(&r);
+    peach_job_destroy(&job);
+    peach_drop(p, &code);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4) return 2;
@@ -421,6 +535,10 @@ int main(int argc, char **argv)
         WITH_FLEET(progress_is_told_to_the_end),
         WITH_FLEET(rows_of_a_matrix_are_items_and_arrays_come_back),
         WITH_FLEET(the_descriptor_drives_an_event_loop),
+        WITH_FLEET(a_job_may_stay_open_for_items_that_come),
+        WITH_FLEET(a_function_may_be_source),
+        WITH_FLEET(a_value_that_was_dropped_fails_who_needs_it_and_nobody_else),
+        WITH_FLEET(what_tasks_print_comes_before_their_results),
         WITH_FLEET(wrong_arguments_are_told),
         WITH_FLEET(threads_with_a_handle_each_do_not_meet),
     };

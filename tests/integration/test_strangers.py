@@ -30,8 +30,8 @@ def frame(data):
 
 
 def hello(number):
-    from seeds import envelope
-    return envelope(1, [(1, 3), (2, 1), (3, b"stranger" + number.to_bytes(8, "big")), (4, "h"),
+    from seeds import VERSION, envelope
+    return envelope(1, [(1, VERSION), (2, 1), (3, b"stranger" + number.to_bytes(8, "big")), (4, "h"),
                         (10, 1)])
 
 

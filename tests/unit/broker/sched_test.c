@@ -470,6 +470,47 @@ static void a_run_goes_with_its_client_or_its_function(void **state)
     shell_destroy(&t);
 }
 
+static void nested(shell_t *t, sched_client_t *client, uint64_t id, const char *function,
+                   uint32_t depth)
+{
+    sched_job_spec_t spec = {.id = id, .function = function, .retries = 2, .depth = depth};
+    void **user;
+    assert_int_equal(sched_job(t->sched, client, &spec, &user), 0);
+    if (!*user) *user = &job_names[id % 26];
+}
+
+static void the_deepest_jobs_go_first(void **state)
+{
+    (void)state;
+    shell_t *t = shell_new(NULL);
+    sched_worker_t *w = add_worker(t, 1, 1, "f");
+    sched_client_t *top = sched_client_add(t->sched, t), *child = sched_client_add(t->sched, t);
+    sched_client_t *grandchild = sched_client_add(t->sched, t);
+    nested(t, top, 0, "f", 0);
+    for (uint64_t i = 0; i < 4; i++) submit(t, top, 0, i, 1);
+    nested(t, child, 1, "f", 1);
+    for (uint64_t i = 0; i < 2; i++) submit(t, child, 1, i, 1);
+    nested(t, grandchild, 2, "f", 2);
+    submit(t, grandchild, 2, 0, 1);
+    assert_null(sched_verify(t->sched));
+    const int order[] = {0, 2, 1, 1, 0, 0, 0}; /* the first one ran already */
+    for (size_t i = 0; i < 7; i++) {
+        assert_int_equal(t->order_count, i + 1);
+        assert_int_equal(t->orders[i].job, job_names[order[i]]);
+        finish(t, w, i, 1000000000);
+    }
+    /* A client whose jobs are nested deeper from now on is sorted anew. */
+    nested(t, top, 3, "f", 0);
+    for (uint64_t i = 10; i < 13; i++) submit(t, top, 3, i, 1);
+    nested(t, child, 4, "f", 1);
+    submit(t, child, 4, 10, 1);
+    nested(t, top, 5, "f", 5);
+    assert_null(sched_verify(t->sched));
+    finish(t, w, 7, 1000000000);
+    assert_int_equal(t->orders[8].job, job_names[3]);
+    shell_destroy(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,6 +525,7 @@ int main(void)
         cmocka_unit_test(short_tasks_are_sent_ahead_and_long_ones_are_not),
         cmocka_unit_test(clients_share_by_weight_and_none_waits_for_another),
         cmocka_unit_test(higher_priority_goes_first),
+        cmocka_unit_test(the_deepest_jobs_go_first),
         cmocka_unit_test(the_item_that_kills_is_charged_and_its_mates_are_not),
         cmocka_unit_test(a_lost_item_waits_for_another_worker_but_not_for_ever),
         cmocka_unit_test(a_lost_worker_loses_no_task),

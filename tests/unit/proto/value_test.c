@@ -2,6 +2,7 @@
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "items.h"
+#include "value_tree.h"
 #include "peach.pb-c.h"
 #include "unit.h"
 #include <peach/value.h>
@@ -350,6 +351,42 @@ static void rows_of_a_matrix_are_items(void **state)
     peach_value_destroy(&matrix);
 }
 
+static void a_pickle_has_bytes_and_buffers(void **state)
+{
+    (void)state;
+    peach_value_t *pickle = peach_value_pickle(), *part = peach_value_bytes("abc", 3), *back;
+    uint64_t shape = 5000;
+    assert_int_equal(peach_value_append(pickle, &part), 0);
+    part = peach_value_array(PEACH_DTYPE_UINT8, 1, &shape, NULL);
+    assert_int_equal(peach_value_append(pickle, &part), 0);
+    void *bytes;
+    size_t size;
+    assert_int_equal(peach_value_pack(pickle, &bytes, &size), 0);
+    assert_int_equal(peach_value_unpack(bytes, size, &back), 0);
+    assert_int_equal(peach_value_kind(back), PEACH_PICKLE);
+    assert_true(peach_value_equal(pickle, back));
+    assert_int_equal(peach_value_length(back), 2);
+    peach_value_t *copy = peach_value_copy(back);
+    assert_true(peach_value_equal(copy, pickle));
+    char *json = peach_value_to_json(peach_value_at(back, 0));
+    assert_string_equal(json, "{\"$bytes\":\"YWJj\"}");
+    free(json);
+    peach_value_destroy(&part);
+    part = peach_value_null();
+    peach_value_t *map = peach_value_map();
+    assert_int_equal(peach_value_append(map, &part), PEACH_E_TYPE);
+    peach_value_destroy(&map);
+    /* every cut of it is refused, or is a value */
+    for (size_t i = 0; i < 40; i++) {
+        peach_value_t *cut;
+        if (peach_value_unpack(bytes, i, &cut) == 0) peach_value_destroy(&cut);
+    }
+    free(bytes);
+    peach_value_destroy(&copy);
+    peach_value_destroy(&back);
+    peach_value_destroy(&pickle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +395,7 @@ int main(void)
         cmocka_unit_test(every_truncation_and_every_flipped_byte_is_survived),
         cmocka_unit_test(nesting_is_limited_both_ways),
         cmocka_unit_test(bad_text_keys_and_shapes_are_refused),
+        cmocka_unit_test(a_pickle_has_bytes_and_buffers),
         cmocka_unit_test(json_goes_in_and_out),
         cmocka_unit_test(broken_json_is_told_with_its_place),
         cmocka_unit_test(getters_say_no_to_other_kinds),
