@@ -38,3 +38,13 @@ def test_pip_install_and_the_source_distribution(tmp_path):
     assert run(python, "-c", SCRIPT, cwd=tmp_path, env=env) == "[0, 1, 4, 9, 16]\n"
     command = python.with_name("peach")
     assert run(command, "run", "-n", "1", "--source", "lambda x: x + 1", "1", env=env) == "2\n"
+
+
+def test_the_script_in_readme_runs(tmp_path):
+    text = (ROOT / "README.md").read_text().split("**From Python**")[1]
+    block = text.split("pip install ./client/python\n")[1].split("\nFunctions go by value")[0]
+    script = "\n".join(line[4:] for line in block.splitlines())
+    assert 8 <= len([line for line in script.splitlines() if line.strip()]) <= 10
+    last = run("/usr/bin/python3", "-c", script + "\nprint(error[-1])", cwd=tmp_path,
+               env={**os.environ})
+    assert float(last) < 0.01
