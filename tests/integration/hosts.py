@@ -48,9 +48,10 @@ class Network:
         self.processes.append(process)
         return process
 
-    def run(self, host, *args):
-        return subprocess.run([*self.prefix(host), str(BIN / "peach"), *map(str, args)],
-                              capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    def run(self, host, *args, program=BIN / "peach"):
+        return subprocess.run([*self.prefix(host), str(program), *map(str, args)],
+                              capture_output=True, text=True, timeout=120,
+                              stdin=subprocess.DEVNULL)
 
     def link(self, host, up):
         """Cut the host off, or join it again."""

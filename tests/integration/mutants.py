@@ -82,6 +82,36 @@ BUGS = {
         "test_start.py -k copies_run"),
     "what tasks leave behind stays a zombie": (
         "worker/crew.c", "if (w->options.fork) reap_strangers(w);", "", "test_start.py -k zombie"),
+    "nobody takes the place of a task that waits": (
+        "worker/crew.c", "while (w->seat_count < needed && w->seat_count < crew_most(w)) open_seat(w);",
+        "", "../python/test_nested.py -k futures_inside"),
+    "seats are not closed": (
+        "worker/crew.c", "if (w->spare_ms && w->now_ms - w->spare_ms > SPARE_MS &&", "if (false &&",
+        "../python/test_nested.py -k go_again"),
+    "what a dead task submitted goes on": (
+        "broker/work.c", "session_end_of(b, failure->host, failure->pid);", "",
+        "../python/test_nested.py -k process_dies"),
+    "tasks may print for ever": (
+        "worker/prints.c", "} else if (p->bytes <= MOST_BYTES) {", "} else {",
+        "../python/test_logs.py -k gigabytes"),
+    "lines come after their results": (
+        "worker/crew.c", "prints_read(w, seat, false); /* a line comes before its result */", "",
+        "../python/test_logs.py -k whole"),
+    "functions are thought to mean what they meant": (
+        "client/python/peach/_functions.py", "if known is not None and known[1].holds(function):",
+        "if known is not None:", "../python/test_client.py -k refer_to_now"),
+    "warnings come from every slot": (
+        "client/python/peach/_client.py", "if text in self._warned:", "if False:",
+        "../python/test_logs.py -k standard_error"),
+    "pickles are not refused": (
+        "worker/python/runtime.c", 'getenv(NO_PUSH_VARIABLE) ? "refuse" : "loads"', '"loads"',
+        "../python/test_errors.py -k no_code"),
+    "code of another Python is loaded": (
+        "worker/python/bootstrap.py", 'if needs["python"].split(".")[:2] != here', "if False and here",
+        "../python/test_logs.py -k other_versions"),
+    "values that were dropped go round": (
+        "broker/blob.c", "job->refs[i]->blob = 0; /* it was dropped", "; /* it was dropped",
+        "test_client.py"),
 }
 
 
@@ -106,7 +136,7 @@ def main():
             subprocess.run(["cmake", "--build", build], check=True, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
             done = subprocess.run(
-                f"/usr/bin/python3 -m pytest -q -x -p no:cacheprovider {folder}/tests/integration/{test}",
+                f"timeout 150 /usr/bin/python3 -m pytest -q -x -p no:cacheprovider {folder}/tests/integration/{test}",
                 shell=True, env={**os.environ, "PEACH_BIN": str(build / "bin")}, text=True,
                 capture_output=True)
             file.write_text(text)

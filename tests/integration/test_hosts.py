@@ -45,6 +45,52 @@ def test_workers_on_two_hosts_serve_a_client_on_a_third(network):
     assert all(w["done"] > 0 for w in done)
 
 
+SKLEARN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import joblib, numpy, peach, peach.joblib
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.svm import SVC
+
+client = peach.connect(sys.argv[2])
+peach.joblib.register(client)
+x, y = load_digits(return_X_y=True)
+x, y = x[:500], y[:500]
+
+def numbers():
+    grid = GridSearchCV(SVC(), {"C": [1, 10], "gamma": [0.001, 0.01]}, n_jobs=-1).fit(x, y)
+    forest = RandomForestClassifier(20, random_state=0, n_jobs=-1).fit(x, y)
+    importance = permutation_importance(forest, x[:50], y[:50], n_repeats=2, random_state=0,
+                                        n_jobs=-1)
+    return [grid.cv_results_["mean_test_score"], cross_val_score(SVC(), x, y, n_jobs=-1),
+            forest.predict_proba(x), importance.importances_mean]
+
+with joblib.parallel_backend("threading"):
+    want = numbers()
+with joblib.parallel_backend("peach"):
+    got = numbers()
+assert all((a == b).all() for a, b in zip(want, got))
+print(sorted({w["host"] for w in client.status()["workers"] if w["done"] > 0}))
+"""
+
+
+def test_sklearn_has_the_same_numbers_on_two_hosts(network, script):
+    """The hosts need no package peach: all that they run goes by value."""
+    path = script(SKLEARN, "search.py")
+    endpoint = f"tcp://10.99.0.1:{PORT}"
+    network.start(0, "peach-broker", "--insecure", "--bind", f"tcp://0.0.0.0:{PORT}")
+    for host in (1, 2):
+        network.start(host, "peach-worker", "--insecure", "--connect", endpoint, "--slots", "2")
+    until(lambda: len(json.loads(network.run(3, "workers", "--connect", endpoint,
+                                             "--json").stdout or "[]")) == 2, 20)
+    done = network.run(3, path, BIN.parent / "python", endpoint, program="/usr/bin/python3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['early', 'late']\n"
+
+
 def test_everything_dies_in_turn_during_one_map(network, script):
     """kill -9 of every worker, then of the broker, then every host's link is cut for longer
     than a session lasts: complete and exact."""
