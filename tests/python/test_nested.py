@@ -61,6 +61,18 @@ def test_futures_inside_of_a_task(make_client):
     assert client.map(twice, range(3)) == [2, 4, 6]
 
 
+def test_init_inside_of_a_task_is_the_fleet_that_there_is(make_client):
+    client = make_client(2)
+
+    def inner(x):
+        import peach
+        with_init = peach.init(8)
+        return with_init.slots, peach.peach(abs, [-x])
+
+    assert client.map(inner, [3]) == [(2, [3])]
+    assert client.slots == 2
+
+
 def test_too_deep_is_an_error_and_not_a_deadlock(make_client):
     client = make_client(1)
 

@@ -11,6 +11,7 @@ from typing import Iterable
 
 from ._client import Client
 from ._local import LocalFleet
+from ._task import depth
 
 _lock = threading.Lock()
 _default: Client | None = None
@@ -50,9 +51,12 @@ def init(slots: int = 0, preloads: Iterable[str] | str = (), *, start: str = "sp
     With $PEACH_BROKER it is the fleet there, grown on this host by the workers that it lacks.
     Otherwise it is this process's own, which the first call starts and later ones grow; it
     ends with the process. slots: 0 is one a core. preloads: paths of Python files,
-    "module:NAME", or .so plugins. start: "fork" has the preloads loaded once and copied.
+    "module:NAME", or .so plugins. start: "fork" has the preloads loaded once and copied. In a
+    task it is the fleet that runs the task, as it is.
     """
     global _default
+    if depth() > 0:
+        return current()
     preloads = [preloads] if isinstance(preloads, str) else [str(p) for p in preloads]
     with _lock:
         if _default is None or _default.closed:

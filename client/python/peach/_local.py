@@ -46,6 +46,7 @@ class LocalFleet:
     def __init__(self):
         reading, writing = os.pipe()
         self.workers = []
+        self.pid = os.getpid()
         try:
             self.broker = _start([program("peach-broker"), "--bind", "tcp://127.0.0.1:*",
                                   "--ready-fd", str(writing), "--exit-with-parent"],
@@ -76,6 +77,8 @@ class LocalFleet:
             raise PeachError(f"the broker has ended (exit status {self.broker.returncode})")
 
     def stop(self):
+        if os.getpid() != self.pid:  # a forked child's copy
+            return
         atexit.unregister(self.stop)
         for process in [*self.workers, self.broker]:
             for _ in range(2):  # the second one ends them at once
