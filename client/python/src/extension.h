@@ -1,5 +1,7 @@
 /* The extension module peach._peach: libpeach for Python. module.c (the module, errors),
-   session.c (a connection), job.c (jobs and references). Thin: what can be Python is.
+   session.c (a connection), job.c (jobs), ref.c (references), sink.c (what tasks print).
+   Thin: what can be Python is.
+
 
    Threads: a session has a lock. It is held for the library's calls, which do not wait, and
    is free while a thread waits for the network, without the GIL, in session_wait; so any
@@ -106,21 +108,28 @@ void session_drop_sink(session_object_t *self, log_sink_t *sink);
 PyObject *job_object_new(session_object_t *session, peach_job_t *job, log_sink_t *sink,
                          PyObject *code, int form, int spread);
 
-/* Called with notices: the text. */
-extern PyObject *tell_notice;
-
-/* A sink for a function, which is borrowed; NULL: for notices only. The library writes to it, and
-   job_show gives what is there to the function: without the lock. */
-log_sink_t *sink_new(PyObject *show);
-void sink_destroy(log_sink_t *sink);
-void sink_take(void *sink, const peach_line_t *line);
-void sink_show(log_sink_t *sink);
-PyObject *ref_object_new(session_object_t *session, uint64_t number);
-
 /* Items as a value: an array where all are ints or floats, otherwise a list. NULL with an
    exception. */
 peach_value_t *items_from(PyObject *object, int form, int spread);
 
+/* ---- ref.c ---- */
+
+/* A Ref for the value of that number, which it drops when it goes. */
+PyObject *ref_object_new(session_object_t *session, uint64_t number);
+
+/* Whether the object is a Ref; then its number. */
 bool ref_number(PyObject *object, uint64_t *number);
+
+/* ---- sink.c ---- */
+
+/* Called with notices: the text. */
+extern PyObject *tell_notice;
+
+/* A sink for a function, which is borrowed; NULL: for notices only. The library writes to it,
+   and sink_show gives what is there to the function: without the lock. */
+log_sink_t *sink_new(PyObject *show);
+void sink_destroy(log_sink_t *sink);
+void sink_take(void *sink, const peach_line_t *line);
+void sink_show(log_sink_t *sink);
 
 #endif
