@@ -264,3 +264,39 @@ def test_asyncio_clients(client):
         return await peach.aio.connect(client.status()["endpoint"])
 
     asyncio.run(asyncio.run(run()).close())
+
+
+def test_futures_are_the_library_s_in_all_that_is_seen(client):
+    """They are cheaper until somebody waits; then they are what concurrent.futures makes."""
+    from peach._future import Future
+
+    with client.executor() as executor:
+        future = executor.submit(add, 1)
+        assert isinstance(future, Future) and future.result(30) == 1
+        assert "finished returned int" in repr(future)
+        assert list(cf.as_completed([future, executor.submit(add, 2)], 30))
+        many = [executor.submit(add, i) for i in range(2000)]
+        threads = [threading.Thread(target=lambda: [f.result(30) for f in many]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert len(cf.wait(many, 30).done) == 2000
+        for thread in threads:
+            thread.join()
+    future = Future()
+    assert future.cancel() and future.cancelled() and not future.set_running_or_notify_cancel()
+    future = Future()
+    assert not future.done() and future.set_running_or_notify_cancel() and future.running()
+    with pytest.raises(cf.TimeoutError):
+        future.result(0)
+    told = []
+    future.add_done_callback(told.append)
+    future.set_exception(KeyError("x"))
+    assert told == [future] and isinstance(future.exception(), KeyError)
+    with pytest.raises(cf.InvalidStateError):
+        future.set_result(1)
+    future = Future()
+    future.set_running_or_notify_cancel()
+    future.set_result(5)
+    with pytest.raises(cf.InvalidStateError):
+        future.set_result(6)
+    assert future.result() == 5 and future.exception() is None and not future.cancel()

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 from . import _functions, _peach
 from ._errors import Timeout, exception_of
+from ._future import Future
 from ._pump import EVERYTHING, Pump
 from ._task import depth
 
@@ -214,9 +215,7 @@ class Client:
 
     def _submit_alone(self, pump, function, args, keywords, **options):
         """In a job of its own: references are to be known when a job is made."""
-        from concurrent.futures import Future
-
-        future: Future = Future()
+        future = Future()
         job = self._call(function, args, keywords, **options)
         future.set_running_or_notify_cancel()
 

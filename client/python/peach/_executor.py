@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import threading
 import time
 from typing import Any, Callable, Iterable
@@ -169,6 +170,11 @@ class _Behind(concurrent.futures.Future):
 
 
 def _results(job, end):
+    """Results as they come: the lists of them one after another, at the speed of C."""
+    return itertools.chain.from_iterable(_lists(job, end))
+
+
+def _lists(job, end):
     try:
         while True:
             left = None if end is None else max(0.0, end - time.monotonic())
@@ -177,11 +183,7 @@ def _results(job, end):
                 return
             if not some[0] and some[1] is None:
                 raise concurrent.futures.TimeoutError()
-            # Backwards, so that what was given is not held.
-            values = some[0]
-            values.reverse()
-            while values:
-                yield values.pop()
+            yield some[0]
             if some[1] is not None:
                 raise exception_of(some[1])
     finally:

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import threading
 import time
 import weakref
 
 from ._errors import exception_of
+from ._future import Future
 
 MOST = 4096  # results that are taken at a time
 EVERYTHING = 1 << 62  # bytes of results that may wait for their reader
@@ -113,7 +113,7 @@ class Pump:
     def submit(self, key, args):
         """A Future of a call; key: its function's (name, code, form), whether it has
         keywords, and its depth."""
-        future = concurrent.futures.Future()
+        future = Future()
         with self.lock:
             stream = self.streams.get(key)
             if stream is None or self.ended:
@@ -180,6 +180,12 @@ class Pump:
                 self.rest.notify_all()
         return busy
 
+    def is_lazy(self):
+        """Whether there is nothing but jobs that their readers serve as long as they read."""
+        with self.lock:
+            return not self.watches and not any(
+                stream.waiting or stream.running for stream in self.streams.values())
+
     def wait_idle(self):
         """Until nothing is to be done any more."""
         with self.rest:
@@ -228,9 +234,10 @@ def run(reference, session):
             break
         try:
             busy = pump.turn()
+            lazy = pump.is_lazy()
             pump = None
             if not busy:
-                session.wait(None, wakes)
+                session.wait(None, wakes, lazy)
         except Exception as error:  # no broker for too long, or the client was closed
             pump = reference()
             if pump is not None and not pump.closing:

@@ -18,6 +18,7 @@ struct waiter {
     waiter_t *next;
     int fd; /* an eventfd that wakes it */
     uint64_t seen;
+    bool lazy; /* it leaves the network to the others, if there are any */
 };
 
 /* ---- the lock ---- */
@@ -162,7 +163,7 @@ int session_serve(session_object_t *self)
     if (self->waiters) {
         uint64_t now = activity(self);
         for (waiter_t *w = self->waiters; w; w = w->next)
-            if (w->seen != now || rc) wake(w);
+            if ((w->seen != now && !w->lazy) || rc) wake(w);
     }
     return rc;
 }
@@ -175,15 +176,15 @@ int64_t session_deadline_of(int timeout_ms)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + timeout_ms;
 }
 
-int session_wait(session_object_t *self, int64_t deadline)
+static int wait_for_something(session_object_t *self, int64_t deadline, bool lazy)
 {
-    enum { LOOK_MS = 500 }; /* the library wants to be called now and then */
+    enum { LOOK_MS = 500, LAZY_MS = 100 }; /* the library wants to be called now and then */
     uint64_t before = activity(self);
     int rc = session_serve(self);
     if (rc) return rc;
-    waiter_t me = {self->waiters, self->spare_fd, activity(self)};
+    waiter_t me = {self->waiters, self->spare_fd, activity(self), lazy && self->waiters};
     if (me.seen != before) return 0;
-    int left = LOOK_MS;
+    int left = me.lazy ? LAZY_MS : LOOK_MS;
     if (deadline >= 0) {
         int64_t until = deadline - session_deadline_of(0);
         if (until <= 0) return PEACH_E_TIMEOUT;
@@ -196,7 +197,7 @@ int session_wait(session_object_t *self, int64_t deadline)
     }
     self->waiters = &me;
     if (waiting_word) tell_waiting(self);
-    struct pollfd items[] = {{peach_fd(self->peach), POLLIN, 0}, {me.fd, POLLIN, 0}};
+    struct pollfd items[] = {{me.lazy ? -1 : peach_fd(self->peach), POLLIN, 0}, {me.fd, POLLIN, 0}};
     bool interrupted;
     PyThread_release_lock(self->lock);
     show_lines(self);
@@ -217,6 +218,11 @@ int session_wait(session_object_t *self, int64_t deadline)
         return WAIT_RAISED;
     }
     return 0;
+}
+
+int session_wait(session_object_t *self, int64_t deadline)
+{
+    return wait_for_something(self, deadline, false);
 }
 
 /* ---- life ---- */
@@ -493,18 +499,18 @@ static PyObject *session_wake(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* wait(timeout, wakes): until something came for any job, or wake() was called: more than
-   wakes times. */
+/* wait(timeout, wakes, lazy): until something came for any job, or wake() was called: more than
+   wakes times. lazy: while others wait they are to serve the network. */
 static PyObject *session_wait_method(PyObject *object, PyObject *args)
 {
     session_object_t *self = (session_object_t *)object;
     PyObject *timeout = NULL;
-    int timeout_ms, rc = 0;
+    int timeout_ms, lazy = 0, rc = 0;
     unsigned long long wakes;
-    if (!PyArg_ParseTuple(args, "OK", &timeout, &wakes) || !get_timeout(timeout, &timeout_ms) ||
-        !session_enter(self))
+    if (!PyArg_ParseTuple(args, "OK|p", &timeout, &wakes, &lazy) ||
+        !get_timeout(timeout, &timeout_ms) || !session_enter(self))
         return NULL;
-    if (self->wakes == wakes) rc = session_wait(self, session_deadline_of(timeout_ms));
+    if (self->wakes == wakes) rc = wait_for_something(self, session_deadline_of(timeout_ms), lazy);
     if (rc && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED)
         raise_status(rc, peach_error(self->peach));
     session_leave(self);
