@@ -61,6 +61,17 @@ def test_futures_inside_of_a_task(make_client):
     assert client.map(twice, range(3)) == [2, 4, 6]
 
 
+def test_an_executor_inside_of_a_task_is_on_its_fleet(make_client):
+    client = make_client(1)
+
+    def inner(x):
+        import peach
+        with peach.Executor() as executor:
+            return list(executor.map(abs, [-x, x])), executor._client.slots
+
+    assert client.call(inner, 2) == ([2, 2], 1)
+
+
 def test_init_inside_of_a_task_is_the_fleet_that_there_is(make_client):
     client = make_client(2)
 

@@ -39,7 +39,8 @@ class Executor(concurrent.futures.Executor):
     """concurrent.futures.Executor on a fleet.
 
     client: the client whose fleet it uses; by default the one of peach.init or
-    peach.connect, or a fleet of max_workers on this host that ends with the executor.
+    peach.connect, the fleet of $PEACH_BROKER (in a task its own), or a new one of max_workers
+    on this host that ends with the executor.
     max_workers: calls at a time (default: all slots of the fleet). initializer(*initargs)
     runs once in each process before its first call of this executor.
 
@@ -54,8 +55,9 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._owned = client is None and _fleet.default() is None
-        self._client = client or _fleet.default() or _fleet.start(max_workers or 0)
+        client = client or _fleet.known()
+        self._owned = client is None
+        self._client = client or _fleet.start(max_workers or 0)
         self._initializer = initializer
         self._initargs = initargs
         self._token = f"{id(self)}-{time.time_ns()}"

@@ -16,7 +16,7 @@ from ._task import depth
 _lock = threading.Lock()
 _default: Client | None = None
 _last: "weakref.ref[Client] | None" = None
-_kept: Client | None = None  # that current() made
+_kept: Client | None = None  # that known() made
 
 
 def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
@@ -80,14 +80,18 @@ def default() -> Client | None:
     return client if client is not None and not client.closed else None
 
 
-def current() -> Client:
-    """The default client; the one of $PEACH_BROKER, or a new fleet, if there is none."""
+def known() -> Client | None:
+    """The default client, or the one of $PEACH_BROKER; None when there is neither."""
     global _kept
     client = default()
     if client is None and os.environ.get("PEACH_BROKER"):  # in a task it is its worker's
-        client = connect()
-        _kept = client
-    return client or init()
+        client = _kept = connect()
+    return client
+
+
+def current() -> Client:
+    """The default client; the one of $PEACH_BROKER, or a new fleet, if there is none."""
+    return known() or init()
 
 
 def peach(function, *iterables, **options) -> list:

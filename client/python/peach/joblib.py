@@ -15,6 +15,7 @@ runs that in its own process, unless it chooses another backend.
 from __future__ import annotations
 
 import copy
+import weakref
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
 
@@ -49,6 +50,7 @@ class PeachBackend(AutoBatchingMixin, ParallelBackendBase):
         super().__init__(nesting_level=nesting_level, **more)
         self._chosen = client
         self._arrays: dict = {}
+        self._futures: weakref.WeakSet = weakref.WeakSet()
 
     def __reduce__(self):
         return PeachBackend, (None, self.nesting_level)
@@ -79,6 +81,8 @@ class PeachBackend(AutoBatchingMixin, ParallelBackendBase):
         self._arrays = {}
 
     def abort_everything(self, ensure_ready=True):
+        for future in list(self._futures):
+            future.cancel()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
 
@@ -90,6 +94,7 @@ class PeachBackend(AutoBatchingMixin, ParallelBackendBase):
                         {k: self._argument(client, a, arrays) for k, a in keywords.items()})
                        for f, args, keywords in func.items]
         future = client.submit(BATCH, batch, *arrays)
+        self._futures.add(future)
         future.get = future.result  # joblib 1.2 asks so
         if callback is not None:
             future.add_done_callback(callback)
