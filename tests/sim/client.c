@@ -12,6 +12,7 @@ static void make_job(world_t *w, sim_job_t *job, unsigned id)
     *job = (sim_job_t){.spec = {.id = id,
                                 .function = world_dice(w, 4) ? "f" : "g",
                                 .priority = world_dice(w, 3),
+                                .depth = world_dice(w, 2) ? 0 : world_dice(w, 4),
                                 .retries = retries[world_dice(w, 4)],
                                 .retry_errors = world_dice(w, 4) == 0,
                                 .weight = 1 + world_dice(w, 3)}};
