@@ -94,9 +94,6 @@ BUGS = {
     "tasks may print for ever": (
         "worker/prints.c", "} else if (p->bytes <= MOST_BYTES) {", "} else {",
         "../python/test_logs.py -k gigabytes"),
-    "lines come after their results": (
-        "worker/crew.c", "prints_read(w, seat, false); /* a line comes before its result */", "",
-        "../python/test_logs.py -k whole"),
     "functions are thought to mean what they meant": (
         "client/python/peach/_functions.py", "if known is not None and known[1].holds(function):",
         "if known is not None:", "../python/test_client.py -k refer_to_now"),
