@@ -88,7 +88,8 @@ static bool resolve(const executor_t *x, const Peach__Job *job, peach_value_t **
 /* ---- functions ---- */
 
 /* The function that the job brought. NULL with failure set. */
-static const function_t *function_by_value(executor_t *x, const Peach__Job *job, failure_t *failure)
+static const function_t *function_by_value(executor_t *x, const Peach__Job *job, uint32_t number,
+                                           uint32_t item, failure_t *failure)
 {
     blob_t *blob = blob_find(x, job, job->code);
     if (!blob) {
@@ -97,8 +98,7 @@ static const function_t *function_by_value(executor_t *x, const Peach__Job *job,
     }
     if (blob->function.handle) return &blob->function;
     /* Whatever it has to say is about this task. */
-    if (job->logs)
-        output_item((uint32_t)shared_claimed(x->shared) - 1, atomic_load(&x->shared->item));
+    if (job->logs) output_item(number, item);
     runtime_t *runtime = loading_python(x, failure);
     if (runtime)
         blob->function.handle = runtime->define(runtime, blob->value, job->codec != 0, failure);
@@ -127,14 +127,14 @@ static void tell_stop(const executor_t *x, uint32_t number, uint32_t index, fail
 /* Within a task that has begun: to unpickle a function may take its time, and be stopped. */
 static void find_function(executor_t *x, const Peach__Job *job, uint32_t number, found_t *found)
 {
+    uint32_t item = atomic_load(&x->shared->item);
     failure_clear(&found->failure);
-    found->function =
-        job->code ? function_by_value(x, job, &found->failure) : loading_find(x, job->function);
+    found->function = job->code ? function_by_value(x, job, number, item, &found->failure)
+                                : loading_find(x, job->function);
     found->looked = true;
     if (found->function) return;
     if (!found->failure.status)
         failure_set(&found->failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
-    uint32_t item = atomic_load(&x->shared->item);
     found->looked = !shared_stops(x->shared, number, item); /* the next task may have it */
     tell_stop(x, number, item, &found->failure);
 }

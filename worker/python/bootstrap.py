@@ -167,18 +167,6 @@ def after_fork():
         sys.modules["numpy.random"].seed()
 
 
-def as_array(view, dtype, shape):
-    """An array over the memory of view: numpy's if it is there."""
-    try:
-        import numpy
-    except ImportError:
-        flat = view.cast("B").cast({"bool": "?", "int8": "b", "uint8": "B", "int16": "h",
-                                    "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
-                                    "uint64": "Q", "float32": "f", "float64": "d"}[dtype])
-        return flat if len(shape) == 1 else flat.tolist()
-    return numpy.frombuffer(view, dtype).reshape(shape)
-
-
 def describe(error):
     """(type, message, traceback) of an exception, without the executor's own frames."""
     import traceback

@@ -306,7 +306,7 @@ static bool run_bootstrap(python_t *self, failure_t *failure)
     if (pickling) {
         self->dump_exception = PyObject_GetAttrString(pickling, "dump_exception");
         python_value_init(
-            PyObject_GetAttrString(module, "as_array"), PyObject_GetAttrString(pickling, "dumps"),
+            PyObject_GetAttrString(pickling, "as_array"), PyObject_GetAttrString(pickling, "dumps"),
             PyObject_GetAttrString(pickling, getenv(NO_PUSH_VARIABLE) ? "refuse" : "loads"));
     }
     Py_XDECREF(module);

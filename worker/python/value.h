@@ -15,7 +15,7 @@
 
 #include <peach/value.h>
 
-/* as_array of bootstrap.py, dumps and loads of _pickle.py; all are taken. */
+/* as_array, dumps and loads of _pickle.py; all are taken. */
 void python_value_init(PyObject *as_array, PyObject *dumps, PyObject *loads);
 
 /* Tells how objects are recognised that stand for values that were put; in clients only. */

@@ -19,8 +19,8 @@ from ._executor import Executor
 from ._fleet import connect, current, default, init, peach
 from ._peach import Ref
 from ._pool import Pool
-from ._task import as_array, current_task, waiting_address
-from ._pickle import dumps, loads
+from ._task import current_task, waiting_address
+from ._pickle import as_array, dumps, loads
 
 _peach.setup(error_of, tell_notice, as_array, dumps, loads)
 if waiting_address():

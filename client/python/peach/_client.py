@@ -48,11 +48,7 @@ class Client:
         self._pump: Pump | None = None
         self._warned: set = set()
         self._fleet = None  # a LocalFleet that ends with this client
-        self._close = weakref.finalize(self, Client._end, self._session)
-
-    @staticmethod
-    def _end(session):
-        session.close()
+        self._close = weakref.finalize(self, self._session.close)
 
     # ---- jobs ----
 
@@ -95,12 +91,23 @@ class Client:
         """
         if not iterables:
             raise TypeError("map needs items")
-        options = self._options(options)
         several = len(iterables) > 1
         items = list(zip(*iterables)) if several else _sized(iterables[0])
-        job = self._job(function, items, spread=several, buffer=EVERYTHING, **options)
+        return self._run(function, items, several, options, return_exceptions, vector, wait,
+                         progress)
+
+    def starmap(self, function: Function, iterable: Iterable, *, return_exceptions: bool = False,
+                vector: bool = False, wait: float | None = None, progress: Any = None,
+                **options) -> list:
+        """[function(*args) for args in iterable]; see map."""
+        return self._run(function, list(iterable), True, options, return_exceptions, vector, wait,
+                         progress)
+
+    def _run(self, function, items, spread, options, *how):
+        job = self._job(function, items, spread=spread, buffer=EVERYTHING,
+                        **self._options(options))
         try:
-            return self._collect(job, return_exceptions, vector, wait, progress)
+            return self._collect(job, *how)
         finally:
             job.close()
 
@@ -148,19 +155,6 @@ class Client:
         for _, value, failure in rows or ():
             results.append(value if failure is None else exception_of(failure))
         return rows is not None
-
-    def starmap(self, function: Function, iterable: Iterable, **options) -> list:
-        """[function(*args) for args in iterable]; see map."""
-        return self._starmap(function, list(iterable), **options)
-
-    def _starmap(self, function, calls, return_exceptions=False, vector=False, wait=None,
-                 progress=None, **options):
-        job = self._job(function, calls, spread=True, buffer=EVERYTHING,
-                        **self._options(options))
-        try:
-            return self._collect(job, return_exceptions, vector, wait, progress)
-        finally:
-            job.close()
 
     def imap(self, function: Function, *iterables: Iterable, return_exceptions: bool = False,
              **options) -> Iterator:

@@ -1,7 +1,8 @@
 # This Source Code Form is subject to the terms of the Mozilla Public
 # License, v. 2.0. If a copy of the MPL was not distributed with this file,
 # You can obtain one at https://mozilla.org/MPL/2.0/.
-"""Python objects to bytes and back, with their buffers beside them (pickle protocol 5).
+"""Python objects to bytes and back, with their buffers beside them (pickle protocol 5), and
+values' arrays as numpy's.
 
 Used by clients and, compiled into peach_python.so, by executors: it imports nothing of
 the package. What plain pickle can do it does, because it is many times faster; what was
@@ -78,3 +79,17 @@ def dump_exception(error):
         return data if type(again).__qualname__ == type(error).__qualname__ else None
     except Exception:
         return None
+
+
+CODES = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
+         "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d"}
+
+
+def as_array(view, dtype, shape):
+    """An array over the memory of view: numpy's if it is there."""
+    try:
+        import numpy
+    except ImportError:
+        flat = view.cast("B").cast(CODES[dtype])
+        return flat if len(shape) == 1 else flat.tolist()
+    return numpy.frombuffer(view, dtype).reshape(shape)

@@ -174,8 +174,7 @@ class Pump:
                 with self.lock:
                     self.kept.remove(job)
         with self.lock:
-            self.idle = not (self.kept or self.watches or any(
-                stream.waiting or stream.running for stream in self.streams.values()))
+            self.idle = not self.kept and not self.waits_for_calls()
             if self.idle:
                 self.rest.notify_all()
         return busy
@@ -183,8 +182,12 @@ class Pump:
     def is_lazy(self):
         """Whether there is nothing but jobs that their readers serve as long as they read."""
         with self.lock:
-            return not self.watches and not any(
-                stream.waiting or stream.running for stream in self.streams.values())
+            return not self.waits_for_calls()
+
+    def waits_for_calls(self):
+        """With the lock: whether there are futures to complete."""
+        return bool(self.watches) or any(
+            stream.waiting or stream.running for stream in self.streams.values())
 
     def wait_idle(self):
         """Until nothing is to be done any more."""

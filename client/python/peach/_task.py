@@ -1,7 +1,7 @@
 # This Source Code Form is subject to the terms of the Mozilla Public
 # License, v. 2.0. If a copy of the MPL was not distributed with this file,
 # You can obtain one at https://mozilla.org/MPL/2.0/.
-"""What a task knows of itself, and arrays for who has no numpy."""
+"""What a task knows of itself."""
 from __future__ import annotations
 
 import sys
@@ -38,17 +38,3 @@ def depth() -> int:
     executor = sys.modules.get("peach_bootstrap")
     told = executor.told_current() if executor is not None else None
     return told[2] + 1 if told else 0
-
-
-CODES = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
-         "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d"}
-
-
-def as_array(view, dtype, shape):
-    """An array over the memory of view: numpy's if it is there."""
-    try:
-        import numpy
-    except ImportError:
-        flat = view.cast("B").cast(CODES[dtype])
-        return flat if len(shape) == 1 else flat.tolist()
-    return numpy.frombuffer(view, dtype).reshape(shape)

@@ -79,11 +79,18 @@ bool get_timeout(PyObject *object, int *timeout_ms);
 /* In an executor: where it is told that a task waits for tasks of its own; else NULL. */
 extern _Atomic uint32_t *waiting_word;
 
+/* Room in an array for one more element of that size; false when memory is out. */
+bool array_grow(void **array, size_t count, size_t *capacity, size_t size);
+
 /* ---- session.c ---- */
 
 /* Takes the lock; false with an exception when the session is closed. */
 bool session_enter(session_object_t *self);
 void session_leave(session_object_t *self);
+
+/* The same for who waited: raises what rc says, unless it is good or the end, the time is over,
+   or an exception is there already. */
+void session_leave_with(session_object_t *self, int rc);
 
 /* With the lock: sends and receives, and wakes the threads that wait for what came. */
 int session_serve(session_object_t *self);

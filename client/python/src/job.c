@@ -222,9 +222,7 @@ static PyObject *job_take(PyObject *object, PyObject *args)
         else if (rc == PEACH_E_TIMEOUT && count == 0 && timeout_ms != 0)
             rc = session_wait(self->session, deadline);
     }
-    if (rc < 0 && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED && count == 0)
-        raise_status(rc, peach_error(self->session->peach));
-    session_leave(self->session);
+    session_leave_with(self->session, count == 0 ? rc : 0);
     /* Without the lock: unpickling may run anything. */
     PyObject *list = PyErr_Occurred() ? NULL : PyList_New(count);
     for (int i = 0; i < count; i++) {
@@ -260,9 +258,7 @@ static PyObject *job_wait(PyObject *object, PyObject *args)
         if (ended || rc != PEACH_E_TIMEOUT) break;
         rc = session_wait(self->session, deadline);
     }
-    if (rc && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED)
-        raise_status(rc, peach_error(self->session->peach));
-    session_leave(self->session);
+    session_leave_with(self->session, rc);
     if (PyErr_Occurred()) return NULL;
     return PyBool_FromLong(ended);
 }
@@ -275,8 +271,7 @@ static PyObject *job_over(PyObject *object, PyObject *unused)
     if (!self->job) Py_RETURN_TRUE;
     if (!session_enter(self->session)) return NULL;
     int rc = self->job ? peach_job_wait(self->job, 0) : 0;
-    if (rc && rc != PEACH_E_TIMEOUT) raise_status(rc, peach_error(self->session->peach));
-    session_leave(self->session);
+    session_leave_with(self->session, rc);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(rc == 0);
 }
 
@@ -297,13 +292,8 @@ typedef struct {
 
 static piece_copy_t *pieces_add(pieces_t *self)
 {
-    if (self->count == self->capacity) {
-        size_t capacity = self->capacity ? self->capacity * 2 : 16;
-        piece_copy_t *grown = realloc(self->pieces, capacity * sizeof *grown);
-        if (!grown) return NULL;
-        self->pieces = grown;
-        self->capacity = capacity;
-    }
+    if (!array_grow((void **)&self->pieces, self->count, &self->capacity, sizeof *self->pieces))
+        return NULL;
     self->pieces[self->count] = (piece_copy_t){0};
     return &self->pieces[self->count++];
 }
@@ -395,9 +385,7 @@ static PyObject *job_values(PyObject *object, PyObject *args)
         if (rc == PEACH_E_TIMEOUT && timeout_ms != 0) rc = session_wait(self->session, deadline);
     }
     bool closed = !self->job;
-    if (rc < 0 && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED)
-        raise_status(rc, peach_error(self->session->peach));
-    session_leave(self->session);
+    session_leave_with(self->session, rc);
     if (PyErr_Occurred())
         ;
     else if (closed)

@@ -5,6 +5,8 @@
 
 #include "version.h"
 
+#include <stdlib.h>
+
 PyObject *tell_notice;     /* peach._client.tell_notice */
 static PyObject *error_of; /* peach._errors.error_of: (status, text) -> exception */
 
@@ -27,6 +29,17 @@ bool get_timeout(PyObject *object, int *timeout_ms)
     if (seconds == -1 && PyErr_Occurred()) return false;
     if (!(seconds >= 0)) seconds = 0;
     *timeout_ms = seconds < 2e6 ? (int)(seconds * 1000 + 0.999) : -1;
+    return true;
+}
+
+bool array_grow(void **array, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity) return true;
+    size_t more = *capacity ? *capacity * 2 : 16;
+    void *grown = realloc(*array, more * size);
+    if (!grown) return false;
+    *array = grown;
+    *capacity = more;
     return true;
 }
 

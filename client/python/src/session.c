@@ -45,7 +45,8 @@ bool session_enter(session_object_t *self)
         return false;
     }
     if (!PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
-        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(self->lock, WAIT_LOCK);
+        Py_BEGIN_ALLOW_THREADS
+            PyThread_acquire_lock(self->lock, WAIT_LOCK);
         Py_END_ALLOW_THREADS
     }
     if (!self->peach) {
@@ -92,16 +93,11 @@ void session_leave(session_object_t *self)
     show_lines(self);
 }
 
-/* Room for one more element of 8 bytes. */
-static bool grow(void **array, size_t count, size_t *capacity)
+void session_leave_with(session_object_t *self, int rc)
 {
-    if (count < *capacity) return true;
-    size_t more = *capacity ? *capacity * 2 : 16;
-    void *grown = realloc(*array, more * 8);
-    if (!grown) return false;
-    *array = grown;
-    *capacity = more;
-    return true;
+    if (rc < 0 && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED)
+        raise_status(rc, peach_error(self->peach));
+    session_leave(self);
 }
 
 void session_drop(session_object_t *self, uint64_t number)
@@ -113,7 +109,8 @@ void session_drop(session_object_t *self, uint64_t number)
         return;
     }
     /* The GIL protects the list. Without memory it goes with the session. */
-    if (grow((void **)&self->drops, self->drop_count, &self->drop_capacity))
+    if (array_grow((void **)&self->drops, self->drop_count, &self->drop_capacity,
+                   sizeof *self->drops))
         self->drops[self->drop_count++] = number;
 }
 
@@ -122,7 +119,8 @@ void session_drop_sink(session_object_t *self, log_sink_t *sink)
     /* Its job may be an orphan, which writes to it until it is destroyed. */
     if (self->orphan_count == 0)
         sink_destroy(sink);
-    else if (grow((void **)&self->dead_sinks, self->dead_count, &self->dead_capacity))
+    else if (array_grow((void **)&self->dead_sinks, self->dead_count, &self->dead_capacity,
+                        sizeof *self->dead_sinks))
         self->dead_sinks[self->dead_count++] = sink;
 }
 
@@ -132,7 +130,8 @@ void session_drop_job(session_object_t *self, peach_job_t *job)
     if (PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
         peach_job_destroy(&job);
         session_leave(self);
-    } else if (grow((void **)&self->orphans, self->orphan_count, &self->orphan_capacity)) {
+    } else if (array_grow((void **)&self->orphans, self->orphan_count, &self->orphan_capacity,
+                          sizeof *self->orphans)) {
         self->orphans[self->orphan_count++] = job;
     }
 }
@@ -201,9 +200,11 @@ static int wait_for_something(session_object_t *self, int64_t deadline, bool laz
     bool interrupted;
     PyThread_release_lock(self->lock);
     show_lines(self);
-    Py_BEGIN_ALLOW_THREADS interrupted = poll(items, 2, left) < 0 && errno == EINTR;
-    PyThread_acquire_lock(self->lock, WAIT_LOCK);
-    Py_END_ALLOW_THREADS waiter_t **at = &self->waiters;
+    Py_BEGIN_ALLOW_THREADS
+        interrupted = poll(items, 2, left) < 0 && errno == EINTR;
+        PyThread_acquire_lock(self->lock, WAIT_LOCK);
+    Py_END_ALLOW_THREADS
+    waiter_t **at = &self->waiters;
     while (*at != &me) at = &(*at)->next;
     *at = me.next;
     uint64_t woken;
@@ -242,9 +243,10 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     self->pid = getpid();
     self->spare_fd = -1;
     self->lock = PyThread_allocate_lock();
-    Py_BEGIN_ALLOW_THREADS if (self->lock) self->peach =
-        peach_connect(endpoints, timeout_ms, &error);
-    Py_END_ALLOW_THREADS if (self->peach) return (PyObject *)self;
+    Py_BEGIN_ALLOW_THREADS
+        if (self->lock) self->peach = peach_connect(endpoints, timeout_ms, &error);
+    Py_END_ALLOW_THREADS
+    if (self->peach) return (PyObject *)self;
     if (!self->lock)
         PyErr_NoMemory();
     else
@@ -263,7 +265,8 @@ static void close_session(session_object_t *self)
     for (waiter_t *w = self->waiters; w; w = w->next) wake(w);
     peach_t *peach = self->peach;
     self->peach = NULL;
-    Py_BEGIN_ALLOW_THREADS peach_close(&peach);
+    Py_BEGIN_ALLOW_THREADS
+        peach_close(&peach);
     Py_END_ALLOW_THREADS
 }
 
@@ -429,8 +432,10 @@ static PyObject *session_put(PyObject *object, PyObject *args)
         peach_value_destroy(&value);
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS ref = peach_put(self->peach, &value, timeout_ms);
-    Py_END_ALLOW_THREADS PyObject *result = NULL;
+    Py_BEGIN_ALLOW_THREADS
+        ref = peach_put(self->peach, &value, timeout_ms);
+    Py_END_ALLOW_THREADS
+    PyObject *result = NULL;
     if (ref)
         number = (uint64_t)ref->integer;
     else
@@ -460,10 +465,13 @@ static PyObject *session_init(PyObject *object, PyObject *args)
         PyErr_NoMemory();
     else if (session_enter(self)) {
         int rc;
-        Py_BEGIN_ALLOW_THREADS rc =
-            peach_init(self->peach, slots, names, (size_t)count, timeout_ms, &started);
-        Py_END_ALLOW_THREADS if (rc) raise_status(rc, peach_error(self->peach));
-        else result = PyLong_FromUnsignedLong(started);
+        Py_BEGIN_ALLOW_THREADS
+            rc = peach_init(self->peach, slots, names, (size_t)count, timeout_ms, &started);
+        Py_END_ALLOW_THREADS
+        if (rc)
+            raise_status(rc, peach_error(self->peach));
+        else
+            result = PyLong_FromUnsignedLong(started);
         session_leave(self);
     }
 done:
@@ -481,8 +489,10 @@ static PyObject *session_view(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "|O", &timeout) || !get_timeout(timeout, &timeout_ms) ||
         !session_enter(self))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS rc = peach_view(self->peach, timeout_ms, &view);
-    Py_END_ALLOW_THREADS if (rc) raise_status(rc, peach_error(self->peach));
+    Py_BEGIN_ALLOW_THREADS
+        rc = peach_view(self->peach, timeout_ms, &view);
+    Py_END_ALLOW_THREADS
+    if (rc) raise_status(rc, peach_error(self->peach));
     session_leave(self);
     if (view) result = python_from_value(view);
     peach_value_destroy(&view);
@@ -511,9 +521,7 @@ static PyObject *session_wait_method(PyObject *object, PyObject *args)
         !get_timeout(timeout, &timeout_ms) || !session_enter(self))
         return NULL;
     if (self->wakes == wakes) rc = wait_for_something(self, session_deadline_of(timeout_ms), lazy);
-    if (rc && rc != PEACH_E_TIMEOUT && rc != WAIT_RAISED)
-        raise_status(rc, peach_error(self->peach));
-    session_leave(self);
+    session_leave_with(self, rc);
     if (PyErr_Occurred()) return NULL;
     Py_RETURN_NONE;
 }

@@ -34,13 +34,8 @@ void sink_destroy(log_sink_t *self)
 void sink_take(void *arg, const peach_line_t *line)
 {
     log_sink_t *self = arg;
-    if (self->count == self->capacity) {
-        size_t capacity = self->capacity ? self->capacity * 2 : 16;
-        struct told_line *grown = realloc(self->lines, capacity * sizeof *grown);
-        if (!grown) return;
-        self->lines = grown;
-        self->capacity = capacity;
-    }
+    if (!array_grow((void **)&self->lines, self->count, &self->capacity, sizeof *self->lines))
+        return;
     self->lines[self->count++] = (struct told_line){
         line->item, line->pid, line->slot, line->notice, strdup(line->host), strdup(line->text)};
 }

@@ -281,7 +281,7 @@ def quantile(x, quantile):
     return np.quantile(x, quantile, axis=1)
 
 
-def large_standard_deviation(x, ratio):
+def largest_dev(x, ratio):
     return x.std(1) > ratio * spread(x)
 
 
@@ -495,14 +495,14 @@ FUNCTIONS = {f.__name__: f for f in (
     abs_energy, abs_sum_change, agg_auto_corr, agg_lin_trend, aug_fuller, auto_corr,
     binned_entropy, c3, change_quant, cid_ce, count, count_above_mean, count_below_mean,
     e_ratio_by_chunk, fft_aggreg, fft_coeff, first_max, first_min, has_dup, has_dup_max,
-    has_dup_min, index_mass_quantile, kurtosis, last_max, last_min, lin_trend,
+    has_dup_min, index_mass_quantile, kurtosis, largest_dev, last_max, last_min, lin_trend,
     long_strike_above_mean, long_strike_below_mean, mean, mean_2der_central, mean_abs_change,
     mean_change, med, num_crossing, num_cwt_peaks, num_peaks, part_auto_correlation,
     per_recur_to_all_data, per_recur_to_all_val, quantile, range_count, ratio_beyond_r_sigma,
     ratio_val_num_to_series_length, skewness, spkt_welch, std_dev, sum_recurring_data_point,
     sum_recurring_val, sum_val, symmetric_looking, treverse_asym_stat, val_count, var,
     var_above_std_dev)}
-FUNCTIONS.update(max=maximum, min=minimum, largest_dev=large_standard_deviation)
+FUNCTIONS.update(max=maximum, min=minimum)
 
 
 def columns(result):
