@@ -29,13 +29,7 @@ def format_warning(message, category, filename, lineno, line=None):
     return f"{category.__name__}: {message} ({filename}, line {lineno})\n"
 
 
-def use_format_warning():
-    import warnings
-
-    warnings.formatwarning = format_warning
-
-
-use_format_warning()
+warnings.formatwarning = format_warning
 
 
 class PreloadLoader(importlib.machinery.SourceFileLoader):
