@@ -456,5 +456,3 @@ def _bar(done, total):
     full = width * done // max(total, 1)
     print(f"\r[{'#' * full}{'.' * (width - full)}] {done}/{total}",
           end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-

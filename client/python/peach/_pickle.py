@@ -4,12 +4,12 @@
 """Python objects to bytes and back, with their buffers beside them (pickle protocol 5), and
 values' arrays as numpy's.
 
-Used by clients and, compiled into peach_python.so, by executors: it imports nothing of
-the package. What plain pickle can do it does, because it is many times faster; what was
-defined in __main__, lambdas and closures go by value, with cloudpickle.
+What plain pickle can do it does, because it is many times faster; what was defined in
+__main__, lambdas and closures go by value, with cloudpickle.
+
+Used by clients and, compiled into peach_python.so, by executors: it imports nothing of the
+package, and what takes time only when it is used: every executor starts with this.
 """
-import pickle
-import platform
 import sys
 
 LEAST_BUFFER = 32768  # bytes; smaller ones are copied into the pickle
@@ -17,6 +17,8 @@ LEAST_BUFFER = 32768  # bytes; smaller ones are copied into the pickle
 
 def dumps(obj):
     """(pickle, [buffer, ...]); buffers are contiguous, lent from obj."""
+    import pickle
+
     buffers = []
 
     def keep(buffer):
@@ -53,9 +55,13 @@ def by_value():
 
 
 def loads(data, buffers):
+    import pickle
+
     try:
         return pickle.loads(data, buffers=buffers)
     except ModuleNotFoundError as error:
+        import platform
+
         raise ModuleNotFoundError(
             f"{error} on {platform.node()}, where a pickle needs it: install it there, load it "
             "with a preload, or send it along (cloudpickle.register_pickle_by_value)",
@@ -71,6 +77,8 @@ def dump_exception(error):
     """The pickle of an exception, or None if it would not be itself again."""
     if not isinstance(error, Exception):
         return None  # SystemExit and its like are the task's, not the client's
+    import pickle
+
     try:
         data, buffers = dumps(error)
         if buffers or len(data) > 65536:
