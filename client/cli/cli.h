@@ -54,9 +54,12 @@ typedef struct {
 
 extern const struct argp connect_argp; /* a child; its input is a connect_options_t */
 
-/* What map, call and run share; the input is a job_options_t. */
+/* What map, call and run share: FUNC, what it is given, and how; the input is a job_options_t. */
 typedef struct {
     peach_job_options_t job;
+    const char *function; /* as messages call it, where it is a source */
+    char **items;         /* as on the command line */
+    int item_count;
     const char *require[64];
     bool quiet;
     const char *source;  /* of the function; NULL: it goes by name */
@@ -66,10 +69,6 @@ typedef struct {
 extern const struct argp job_argp;
 
 void job_options_init(job_options_t *options);
-
-/* The function that arg names, or the source's if there is one: then arg, which may be NULL,
-   is the next argument. */
-const char *job_function(const job_options_t *options, struct argp_state *state, char *arg);
 
 /* Gives the fleet the source; false with peach_error set. */
 bool put_source(peach_t *fleet, job_options_t *options);

@@ -8,31 +8,15 @@
 typedef struct {
     connect_options_t connect;
     job_options_t job;
-    const char *function;
-    char **items;
-    int item_count;
 } arguments_t;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
+    (void)arg;
+    if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
     arguments_t *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->connect;
-        state->child_inputs[1] = &a->job;
-        break;
-    case ARGP_KEY_ARG:
-        a->function = job_function(&a->job, state, arg);
-        a->items = state->argv + state->next;
-        a->item_count = state->argc - state->next;
-        state->next = state->argc;
-        break;
-    case ARGP_KEY_END:
-        if (!a->function && a->job.source) a->function = job_function(&a->job, state, NULL);
-        if (!a->function) argp_error(state, "FUNC is missing");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
+    state->child_inputs[0] = &a->connect;
+    state->child_inputs[1] = &a->job;
     return 0;
 }
 
@@ -61,13 +45,13 @@ int command_map(int argc, char **argv)
     int code = EXIT_USAGE;
     arguments_init(&a);
     parse_options(&argp, argc, argv, &a);
-    items_t *items = items_new(a.items, a.item_count);
+    items_t *items = items_new(a.job.items, a.job.item_count);
     if (!items) return EXIT_USAGE;
     peach_t *fleet = connect_fleet(&a.connect, &code);
     if (fleet) {
         watch_interrupts();
         peach_job_t *job =
-            put_source(fleet, &a.job) ? items_map(items, fleet, a.function, &a.job.job) : NULL;
+            put_source(fleet, &a.job) ? items_map(items, fleet, a.job.function, &a.job.job) : NULL;
         if (job)
             code = print_job(fleet, job, &a.connect, NULL);
         else
@@ -96,16 +80,17 @@ int command_call(int argc, char **argv)
     arguments_init(&a);
     parse_options(&argp, argc, argv, &a);
     peach_value_t *args = peach_value_list();
-    for (int i = 0; args && i < a.item_count; i++) {
-        peach_value_t *arg = item_parse(a.items[i], "argument");
+    for (int i = 0; args && i < a.job.item_count; i++) {
+        peach_value_t *arg = item_parse(a.job.items[i], "argument");
         if (!arg || peach_value_append(args, &arg) != 0) peach_value_destroy(&args);
     }
     if (!args) return EXIT_USAGE;
     peach_t *fleet = connect_fleet(&a.connect, &code);
     if (fleet) {
         watch_interrupts();
-        peach_job_t *job =
-            put_source(fleet, &a.job) ? peach_submit(fleet, a.function, &args, &a.job.job) : NULL;
+        peach_job_t *job = put_source(fleet, &a.job)
+                               ? peach_submit(fleet, a.job.function, &args, &a.job.job)
+                               : NULL;
         if (job)
             code = print_job(fleet, job, &a.connect, NULL);
         else

@@ -83,6 +83,8 @@ void job_options_init(job_options_t *options)
     options->job.progress = print_progress;
 }
 
+static const char source_name[] = "the source";
+
 static error_t parse_job(int key, char *arg, struct argp_state *state)
 {
     job_options_t *o = state->input;
@@ -117,7 +119,17 @@ static error_t parse_job(int key, char *arg, struct argp_state *state)
     case KEY_SOURCE: o->source = arg; break;
     case KEY_UNORDERED: o->job.unordered = true; break;
     case KEY_QUIET: o->quiet = true; break;
-    case ARGP_KEY_END: o->job.progress_arg = &o->quiet; break;
+    case ARGP_KEY_ARG: /* FUNC, unless the source is in its place, and all that follows */
+        o->function = o->source ? source_name : arg;
+        o->items = state->argv + state->next - (o->source != NULL);
+        o->item_count = (int)(state->argv + state->argc - o->items);
+        state->next = state->argc;
+        break;
+    case ARGP_KEY_END:
+        if (o->source) o->function = source_name;
+        if (!o->function) argp_error(state, "FUNC is missing");
+        o->job.progress_arg = &o->quiet;
+        break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
@@ -154,13 +166,6 @@ static const struct argp_option job_entries[] = {
     {0}};
 
 const struct argp job_argp = {job_entries, parse_job, NULL, NULL, NULL, NULL, NULL};
-
-const char *job_function(const job_options_t *options, struct argp_state *state, char *arg)
-{
-    if (!options->source) return arg;
-    if (arg) state->next--;
-    return "the source";
-}
 
 bool put_source(peach_t *fleet, job_options_t *options)
 {

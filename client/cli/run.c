@@ -21,9 +21,6 @@ typedef struct {
     connect_options_t connect;
     job_options_t job;
     local_options_t local;
-    const char *function;
-    char **items;
-    int item_count;
 } arguments_t;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -57,15 +54,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "more than %d -l", MAX_PRELOADS);
         a->local.preloads[a->local.preload_count++] = arg;
         break;
-    case ARGP_KEY_ARG:
-        a->function = job_function(&a->job, state, arg);
-        a->items = state->argv + state->next;
-        a->item_count = state->argc - state->next;
-        state->next = state->argc;
-        break;
-    case ARGP_KEY_END:
-        if (!a->function) argp_error(state, "FUNC is missing");
-        break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
@@ -74,7 +62,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static int run(peach_t *fleet, arguments_t *a, items_t *items)
 {
     peach_job_t *job =
-        put_source(fleet, &a->job) ? items_map(items, fleet, a->function, &a->job.job) : NULL;
+        put_source(fleet, &a->job) ? items_map(items, fleet, a->job.function, &a->job.job) : NULL;
     int code = EXIT_USAGE;
     if (job)
         code = print_job(fleet, job, &a->connect, local_alive);
@@ -113,7 +101,7 @@ int command_run(int argc, char **argv)
     arguments_t a = {.connect = {.timeout_ms = -1}};
     job_options_init(&a.job);
     parse_options(&argp, argc, argv, &a);
-    items_t *items = items_new(a.items, a.item_count);
+    items_t *items = items_new(a.job.items, a.job.item_count);
     if (!items) return EXIT_USAGE;
     for (size_t i = 0; i < a.local.preload_count; i++) {
         size_t length = strlen(a.local.preloads[i]);

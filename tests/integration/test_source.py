@@ -9,6 +9,11 @@ def test_source_is_an_expression_or_statements():
     assert lines(peach("run", "-n", 1, "--source", text, 1, 4, check=0)) == [2.0, 3.0]
 
 
+def test_source_without_items_is_no_error():
+    assert peach("run", "-n", 1, "--source", "lambda x: x", check=0).stdout == ""
+    assert "FUNC is missing" in peach("run", "-n", 1, check=2).stderr
+
+
 def test_source_on_a_fleet(fleet):
     fleet.worker(1)
     assert lines(fleet("map", "--source", "lambda x: -x", "1..3", check=0)) == [-1, -2, -3]
