@@ -89,13 +89,14 @@ void crew_died(worker_t *w, seat_t *seat)
 {
     char cause[256];
     pid_t pid = seat->process.pid;
-    bool working = seat->order_count > 0 || seat->retiring;
+    bool loaded = seat->process.preloads == w->shelf_count;
+    bool working = seat->order_count > 0 || (seat->retiring && loaded);
     slot_reap(&seat->process, cause, sizeof cause);
     if (*seat->killed) snprintf(cause, sizeof cause, "%s", seat->killed);
     worker_say(w, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
     prints_read(w, seat, true);
     orders_lost(w, seat, pid, cause);
-    if (seat->process.preloads < w->shelf_count) shelf_died(w, seat, cause);
+    if (!loaded) shelf_died(w, seat, cause);
     shelf_unload(w, seat);
     blobs_unseat(w, seat);
     slot_clear(&seat->process);

@@ -64,7 +64,7 @@ static void serve(executor_t *x)
             results_flush(x);
             atomic_store(&x->shared->preload, (uint32_t)e->preload->request + 1);
             for (size_t i = 0; i < e->preload->n_preloads; i++)
-                loading_load(x, e->preload->preloads[i]);
+                loading_load(x, message, e->preload->preloads[i]);
         } else if (e->body_case == PEACH__ENVELOPE__BODY_PUT) {
             running_put(x, message, e->put);
         } else if (e->body_case == PEACH__ENVELOPE__BODY_DROP) {

@@ -77,8 +77,8 @@ function_t *loading_find(const executor_t *x, const char *name);
 /* The Python runtime, which is started with its first use. NULL with failure set. */
 runtime_t *loading_python(executor_t *x, failure_t *failure);
 
-/* Loads a preload and tells the supervisor of it. */
-void loading_load(executor_t *x, const Peach__PreloadItem *item);
+/* Loads a preload, one of the message's, and tells the supervisor of it. */
+void loading_load(executor_t *x, wire_message_t *message, const Peach__PreloadItem *item);
 
 /* ---- running.c ---- */
 

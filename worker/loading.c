@@ -5,6 +5,7 @@
 #include "executor.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,13 +126,21 @@ static void report_preload(executor_t *x, const Peach__PreloadItem *item, const 
     free(pointers);
 }
 
-void loading_load(executor_t *x, const Peach__PreloadItem *item)
+void loading_load(executor_t *x, wire_message_t *message, const Peach__PreloadItem *item)
 {
     failure_t failure = {0};
+    payload_t *source = wire_payload(message, item->source);
     bool plugin = item->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
     x->loaded_from = x->function_count;
     x->loading = plugin ? x->native : loading_python(x, &failure);
-    if (x->loading) x->loading->load(x->loading, item, define, x, &failure);
+    if (!source)
+        failure_set(&failure, PEACH_E_SYSTEM, "its source cannot be had: %s", strerror(errno));
+    else if (x->loading)
+        x->loading->load(
+            x->loading, item,
+            (ProtobufCBinaryData){payload_size(source), (uint8_t *)payload_bytes(source)}, define,
+            x, &failure);
     report_preload(x, item, &failure);
+    payload_unref(&source);
     failure_clear(&failure);
 }

@@ -91,10 +91,10 @@ uint64_t peach_call_seed(const peach_call_t *call)
 
 /* ---- the runtime ---- */
 
-static int native_load(runtime_t *base, const Peach__PreloadItem *item, define_fn define,
-                       void *executor, failure_t *failure)
+static int native_load(runtime_t *base, const Peach__PreloadItem *item, ProtobufCBinaryData source,
+                       define_fn define, void *executor, failure_t *failure)
 {
-    (void)base;
+    (void)base, (void)source;
     void *library = dlopen(item->path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         failure_set(failure, PEACH_E_PRELOAD, "%s", dlerror());

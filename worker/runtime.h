@@ -50,9 +50,10 @@ typedef void (*define_fn)(void *executor, const char *name, void *handle);
 typedef enum { FORK_BEFORE, FORK_PARENT, FORK_CHILD } fork_phase_t;
 
 struct runtime {
-    /* Loads a preload and defines its functions. 0 or a negative status. */
-    int (*load)(runtime_t *self, const Peach__PreloadItem *item, define_fn define, void *executor,
-                failure_t *failure);
+    /* Loads a preload and defines its functions. source: what is in a Python file, which
+       may be another by now. 0 or a negative status. */
+    int (*load)(runtime_t *self, const Peach__PreloadItem *item, ProtobufCBinaryData source,
+                define_fn define, void *executor, failure_t *failure);
     /* The function that a value is: a pickle or source text; forget ends its use. NULL with
        failure set. Both are NULL in a runtime that has no such functions. */
     void *(*define)(runtime_t *self, const peach_value_t *code, bool pickles, failure_t *failure);

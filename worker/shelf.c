@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 enum { WINDOW_BYTES = 64 << 20, AHEAD = 1024 }; /* of a slot: orders, if they are short */
+enum { RELOADS = 3 }; /* when no executor has a preload any more that one had */
 
 /* ---- the shelf ---- */
 
@@ -182,6 +183,15 @@ static void skip_failed(worker_t *w, seat_t *seat)
         seat->process.preloads++;
 }
 
+/* A plugin is loaded from a file, which is to be the one that is registered. */
+static void keep_plugin(worker_t *w, preload_source_t *source)
+{
+    char *path = same_file(source->path, source->digest) ? NULL : store_file(w, source);
+    if (!path) return; /* without a copy the executor says what it finds */
+    free(source->path);
+    source->path = path;
+}
+
 int shelf_send(worker_t *w, seat_t *seat, size_t index)
 {
     int rc = 0;
@@ -190,17 +200,25 @@ int shelf_send(worker_t *w, seat_t *seat, size_t index)
         Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
         Peach__Preload preload = PEACH__PRELOAD__INIT;
         Peach__PreloadItem item, *items = &item;
-        peach__preload_item__init(&item); /* the executor reads the file itself */
-        item.kind = w->shelf[i].source.kind;
-        item.name = w->shelf[i].source.name;
-        item.path = w->shelf[i].source.path;
-        item.digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, w->shelf[i].source.digest};
+        Peach__Payload field;
+        wire_frames_t frames = {.shares = block_local()};
+        preload_source_t *source = &w->shelf[i].source;
+        peach__preload_item__init(&item);
+        if (source->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN)
+            keep_plugin(w, source);
+        else
+            rc = wire_attach(&frames, source->source, item.source = &field);
+        item.kind = source->kind;
+        item.name = source->name;
+        item.path = source->path;
+        item.digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, source->digest};
         preload.request = i;
         preload.preloads = &items;
         preload.n_preloads = 1;
         envelope.body_case = PEACH__ENVELOPE__BODY_PRELOAD;
         envelope.preload = &preload;
-        rc = channel_put(seat->process.channel, &envelope, NULL);
+        if (rc == 0) rc = channel_put(seat->process.channel, &envelope, &frames);
+        wire_frames_clear(&frames);
     }
     if (rc == 0) channel_flush(seat->process.channel);
     skip_failed(w, seat);
@@ -219,12 +237,32 @@ static void fail(worker_t *w, shelf_item_t *item, const char *error)
     shelf_tell(w);
 }
 
+/* Whether the seat is to try again what was loaded here before: for as long as others have it,
+   and else a few times. What it lacks (memory, a service) may come back. */
+static bool loads_again(const seat_t *seat, const shelf_item_t *item, const char *error)
+{
+    if (item->state != PEACH__PRELOAD_STATE__PRELOAD_READY) return false;
+    if (item->ready == 0 && seat->failures > RELOADS) return false;
+    int shown = (int)(seat->failures > 1 ? strcspn(error, "\n") : strlen(error));
+    fprintf(stderr, "peach-worker: executor %d is replaced: it could not load %s again: %.*s\n",
+            (int)seat->process.pid, item->source.name, shown, error);
+    return true;
+}
+
 void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report)
 {
     skip_failed(w, seat);
-    if (seat->process.preloads >= w->shelf_count || report->n_preloads != 1) return;
-    shelf_item_t *item = &w->shelf[seat->process.preloads++];
-    if (report->preloads[0]->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED) {
+    if (seat->retiring || seat->process.preloads >= w->shelf_count || report->n_preloads != 1)
+        return;
+    shelf_item_t *item = &w->shelf[seat->process.preloads];
+    bool failed = report->preloads[0]->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED;
+    if (failed && loads_again(seat, item, report->preloads[0]->error)) {
+        seat->retiring = true;
+        slot_dismiss(&seat->process);
+        return;
+    }
+    seat->process.preloads++;
+    if (failed) {
         fail(w, item, report->preloads[0]->error);
     } else if (!seat->template && item->state != PEACH__PRELOAD_STATE__PRELOAD_FAILED) {
         item_unload(item);
@@ -248,9 +286,12 @@ void shelf_died(worker_t *w, seat_t *seat, const char *cause)
     char text[512];
     skip_failed(w, seat);
     uint32_t begun = atomic_load(&seat->process.shared->preload);
-    if (seat->process.preloads >= w->shelf_count || begun <= seat->process.preloads) return;
+    if (seat->retiring || seat->process.preloads >= w->shelf_count ||
+        begun <= seat->process.preloads)
+        return;
+    shelf_item_t *item = &w->shelf[seat->process.preloads];
     snprintf(text, sizeof text, "%s while it loaded this preload", cause);
-    fail(w, &w->shelf[seat->process.preloads], text);
+    if (!loads_again(seat, item, text)) fail(w, item, text);
 }
 
 void shelf_unload(worker_t *w, seat_t *seat)

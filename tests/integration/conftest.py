@@ -230,6 +230,12 @@ class Fleet:
             process.stop()
 
 
+def executors(worker):
+    """The pids of its processes, oldest first."""
+    with open(f"/proc/{worker.pid}/task/{worker.pid}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
 def until(condition, timeout):
     end = time.monotonic() + timeout * SLOW
     while not condition():

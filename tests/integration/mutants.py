@@ -43,6 +43,18 @@ BUGS = {
     "executors are not weighed": (
         "worker/crew.c", "if (weighing && seat->process.pid > 0) weigh(w, seat);", "",
         "test_limits.py -k over_its_memory"),
+    "executors load what is in the file by now": (
+        "worker/python/bootstrap.py", "return self.source if path == self.path else", "return",
+        "test_reload.py -k edited"),
+    "tracebacks show what is in the file by now": (
+        "worker/python/bootstrap.py", "    remember_lines()\n    kind", "    kind",
+        "test_reload.py -k lines_that_ran"),
+    "plugins are loaded from whatever is there": (
+        "worker/shelf.c", "            keep_plugin(w, source);", "            ;",
+        "test_reload.py -k plugin"),
+    "one executor's failure is the worker's": (
+        "worker/shelf.c", "if (item->state != PEACH__PRELOAD_STATE__PRELOAD_READY) return false;",
+        "return false;", "test_reload.py -k takes_nothing"),
     "executors are not replaced": (
         "worker/orders.c", "return w->options.recycle && seat->sent_items", "return false && seat->sent_items",
         "test_limits.py -k replaced"),

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import BIN, HERE, SLOW, driver, lines, until
+from conftest import BIN, HERE, SLOW, driver, executors, lines, until
 
 sys.path.insert(0, str(HERE.parent / "fuzz"))
 TASKS = HERE / "tasks.py"
@@ -31,11 +31,6 @@ def blocks(pid):
         except OSError:
             pass
     return found
-
-
-def executors(worker):
-    path = f"/proc/{worker.pid}/task/{worker.pid}/children"
-    return [int(pid) for pid in pathlib.Path(path).read_text().split()]
 
 
 @pytest.mark.parametrize("client", ["here", "elsewhere"])
@@ -86,7 +81,7 @@ def test_whoever_dies_shared_memory_does_not_stay(fleet):
                            env={**os.environ, **fleet.env}, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, text=True)
     for _ in range(4):
-        time.sleep(0.3)
+        time.sleep(0.3 * SLOW)
         os.kill(executors(worker)[0], signal.SIGKILL)
     other.signal(signal.SIGKILL)
     out, err = job.communicate(timeout=90 * SLOW)

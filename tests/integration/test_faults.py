@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, SLOW, Process, lines, memory, peach, until
+from conftest import BIN, FULL, HERE, SLOW, Process, executors, lines, memory, peach, until
 
 TASKS = HERE / "tasks.py"
 
@@ -22,11 +22,6 @@ def runs(path):
 
 def notes(path, count, seconds):
     return [json.dumps([str(path), i, seconds]) for i in range(count)]
-
-
-def executors(worker):
-    with open(f"/proc/{worker.pid}/task/{worker.pid}/children") as file:
-        return file.read().split()
 
 
 def test_items_that_kill_their_process_round_after_round(fleet):

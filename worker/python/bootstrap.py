@@ -33,15 +33,39 @@ warnings.formatwarning = format_warning
 
 
 class PreloadLoader(importlib.machinery.SourceFileLoader):
-    """Compiles the file as it is: a cached .pyc is told from a newer file only by its
-    size and the second of its change."""
+    """Compiles what the worker registered: all executors of a worker run the same, whatever
+    becomes of the file, and no cached .pyc."""
+
+    def __init__(self, name, path, source):
+        super().__init__(name, path)
+        self.source = source
+
+    def get_data(self, path):
+        return self.source if path == self.path else super().get_data(path)
 
     def get_code(self, fullname):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def load_file(name, path):
-    """Import the file as a module; {function name: callable}, in order.
+loaded = {}  # path: source, of the preloads whose lines no traceback has shown yet
+
+
+def remember_lines():
+    """Tracebacks show what was loaded, not what is in the file by now."""
+    import importlib.util
+    import linecache
+
+    while loaded:
+        path, source = loaded.popitem()
+        try:
+            lines = importlib.util.decode_source(source).splitlines(True)
+        except (SyntaxError, UnicodeError):
+            continue
+        linecache.cache[path] = len(source), None, lines, path
+
+
+def load_file(name, path, source):
+    """Import the file, which has source in it, as a module; {function name: callable}, in order.
 
     Bare names and qualified ones (multip.fnc) both. A preload that was loaded
     under this name before is replaced.
@@ -50,7 +74,8 @@ def load_file(name, path):
     folder = os.path.dirname(path)
     if folder not in sys.path:
         sys.path.insert(0, folder)  # its neighbours, as if it were run as a script
-    loader = PreloadLoader(stem, path)
+    loaded[path] = source
+    loader = PreloadLoader(stem, path, source)
     module = types.ModuleType(stem)
     module.__spec__ = importlib.machinery.ModuleSpec(stem, loader, origin=path)
     module.__loader__, module.__file__, module.__package__ = loader, path, ""
@@ -165,6 +190,7 @@ def describe(error):
     """(type, message, traceback) of an exception, without the executor's own frames."""
     import traceback
 
+    remember_lines()
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else kind.__module__ + "."
     frames = error.__traceback__

@@ -86,13 +86,14 @@ static void take_error(python_t *self, failure_t *failure, int status, bool pick
     Py_XDECREF(traceback);
 }
 
-static int python_load(runtime_t *base, const Peach__PreloadItem *item, define_fn define,
-                       void *executor, failure_t *failure)
+static int python_load(runtime_t *base, const Peach__PreloadItem *item, ProtobufCBinaryData source,
+                       define_fn define, void *executor, failure_t *failure)
 {
     python_t *self = (python_t *)base;
     PyObject *found = item->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE
                           ? PyObject_CallFunction(self->load_module, "s", item->name)
-                          : PyObject_CallFunction(self->load_file, "ss", item->name, item->path);
+                          : PyObject_CallFunction(self->load_file, "ssy#", item->name, item->path,
+                                                  source.data, (Py_ssize_t)source.len);
     if (!found) {
         take_error(self, failure, PEACH_E_PRELOAD, false);
         return PEACH_E_PRELOAD;
