@@ -43,6 +43,7 @@ static void log_path(char *path, size_t size)
 static void become_worker(const char *endpoint, unsigned slots, int told)
 {
     char path[PATH_MAX + 32], self[PATH_MAX], number[16], worker[PATH_MAX + 32];
+    const char *programs = getenv("PEACH_BIN");
     setsid();
     log_path(path, sizeof path);
     int null = open("/dev/null", O_RDONLY);
@@ -57,7 +58,11 @@ static void become_worker(const char *endpoint, unsigned slots, int told)
     char *const args[] = {"peach-worker", "--connect", (char *)endpoint,
                           "--slots",      number,      "--leave-after",
                           "60",           NULL};
-    /* Next to this program, or where the user's shell finds it. */
+    /* Where we are told, next to this program, or where the user's shell finds it. */
+    if (programs && *programs) {
+        snprintf(worker, sizeof worker, "%s/peach-worker", programs);
+        execv(worker, args);
+    }
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
     char *slash = strrchr(self, '/');

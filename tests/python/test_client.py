@@ -237,6 +237,29 @@ def test_options(client):
     assert client.options(retries=0).call(abs, -1) == 1
 
 
+@pytest.mark.parametrize("option, value", [
+    ("chunk", 0), ("chunk", 1 << 21), ("retries", -1), ("retries", 1.5), ("priority", 8),
+    ("weight", 0), ("weight", "7"), ("timeout", 0), ("timeout", -1), ("timeout", float("nan")),
+    ("deadline", "soon"), ("queue_timeout", 0.0), ("logs", 3), ("require", "gpu"),
+    ("require", ["gpu"])])
+def test_an_option_out_of_its_range_is_named(client, option, value):
+    with pytest.raises((ValueError, TypeError), match=f"{option[:7]}.*{value}"):
+        client.options(**{option: value}).map(abs, [1])
+
+
+def test_a_requirement_may_stand_alone(client):
+    with pytest.raises(peach.PeachError, match="gpu=1"):
+        client.options(require="gpu=1").map(abs, [1])
+
+
+@pytest.mark.parametrize("slots", [-1, 1025, "4", 2.5])
+def test_slots_out_of_range_are_named(client, slots):
+    with pytest.raises(ValueError, match=f"slots {slots!r}"):
+        client.init(slots)
+    with pytest.raises(ValueError, match=f"slots {slots!r}"):
+        peach.init(slots)
+
+
 def test_progress(client):
     told = []
     client.map(lambda x: time.sleep(0.01), range(50), progress=lambda *x: told.append(x))

@@ -14,6 +14,17 @@ print(peach.peach(lambda x: x * x, range(5)))
 assert peach.__file__.startswith(sys.prefix)
 assert client.call(lambda: __import__("sys").prefix) == sys.prefix
 """
+JOINING = """
+import os, signal, sys, peach
+from peach._local import LocalFleet
+os.environ["PEACH_BROKER"] = LocalFleet().endpoint
+client = peach.init(1)
+try:
+    assert client.call(lambda: __import__("sys").prefix) == sys.prefix
+    assert "PEACH_BIN" not in os.environ
+finally:
+    os.kill(client.status()["workers"][0]["pid"], signal.SIGTERM)
+"""
 
 
 def run(*args, **more):
@@ -36,6 +47,8 @@ def test_pip_install_and_the_source_distribution(tmp_path):
     run(python, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", archive)
     env = {k: v for k, v in os.environ.items() if k not in ("PEACH_BIN", "PYTHONPATH")}
     assert run(python, "-c", SCRIPT, cwd=tmp_path, env=env) == "[0, 1, 4, 9, 16]\n"
+    # A fleet that is there gets its workers from here, too.
+    run(python, "-c", JOINING, cwd=tmp_path, env={**env, "XDG_STATE_HOME": str(tmp_path)})
     command = python.with_name("peach")
     assert run(command, "run", "-n", "1", "--source", "lambda x: x + 1", "1", env=env) == "2\n"
 

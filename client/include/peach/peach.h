@@ -248,7 +248,8 @@ PEACH_EXPORT int peach_drop(peach_t *self, peach_value_t **ref_p);
    ready. 0; PEACH_E_PRELOAD when one failed (peach_error has its traceback);
    PEACH_E_TIMEOUT; PEACH_E_ARGUMENT when a preload cannot be read; PEACH_E_SYSTEM
    when a worker cannot be started. started_p (may be NULL) gets the slots started.
-   The workers outlive the caller and end a minute after their broker. */
+   The workers outlive the caller and end a minute after their broker. Their program is
+   the peach-worker in $PEACH_BIN, or beside the caller's own, or on PATH. */
 PEACH_EXPORT int peach_init(peach_t *self, unsigned slots, const char *const *preloads,
                             size_t count, int timeout_ms, unsigned *started_p);
 

@@ -12,17 +12,19 @@ import threading
 import time
 import warnings
 import weakref
+from numbers import Integral, Real
 from typing import Any, Callable, Iterable, Iterator
 
-from . import _functions, _peach
+from . import _functions, _local, _peach
 from ._errors import Timeout, exception_of
 from ._future import Future
 from ._pump import EVERYTHING, Pump
 from ._task import depth
 
 Function = "Callable[..., Any] | str"
-OPTIONS = {"chunk", "retries", "seed", "timeout", "queue_timeout", "deadline", "priority",
-           "weight", "require", "retry_errors", "logs"}
+RANGES = {"chunk": (1, 1 << 20), "retries": (0, 1000), "priority": (0, 7), "weight": (1, 1000)}
+SECONDS = {"timeout", "queue_timeout", "deadline"}
+OPTIONS = {*RANGES, *SECONDS, "seed", "require", "retry_errors", "logs"}
 REF = _peach.Ref
 TAKE = 4096  # results at a time
 WARNING = re.compile(r"\w*Warning: ")
@@ -57,12 +59,22 @@ class Client:
         if wrong:
             raise TypeError(f"{', '.join(sorted(wrong))}: no such option (there are "
                             f"{', '.join(sorted(OPTIONS))})")
-        chunk = options.get("chunk")
-        if chunk is not None and not 0 < chunk <= 1 << 20:
-            raise ValueError(f"chunk {chunk} is not 1 to {1 << 20} items")
-        if options.get("logs") is True:
-            options = {**options, "logs": self._show}
-        return {k: v for k, v in options.items() if v is not None and v is not False}
+        options = {k: v for k, v in options.items() if v is not None and v is not False}
+        for name, value in options.items():
+            if name in SECONDS and not (isinstance(value, Real) and value > 0):
+                raise ValueError(f"{name} {value!r} is not a number of seconds, more than 0")
+            if name in RANGES:
+                least, most = RANGES[name]
+                if not (isinstance(value, Integral) and least <= value <= most):
+                    raise ValueError(f"{name} {value!r} is not {least} to {most}")
+        if isinstance(options.get("require"), str):
+            options["require"] = [options["require"]]
+        logs = options.get("logs")
+        if logs is True:
+            options["logs"] = self._show
+        elif logs is not None and not callable(logs):
+            raise TypeError(f"logs {logs!r} is neither True nor a function")
+        return options
 
     def _show(self, item, host, pid, slot, text):
         """Print a task's line; a warning once."""
@@ -239,7 +251,7 @@ class Client:
         may wait for a worker; deadline: seconds until what is unfinished fails; seed: gives
         each item a random state of its own (random, numpy.random), the same whatever runs it;
         priority: 0 to 7 among this client's jobs; weight: 1 to 1000, the share against other
-        clients; require: ["KEY=VALUE", ...], labels that a worker must have; logs: True shows
+        clients; require: "KEY=VALUE", or a list of them, labels that a worker must have; logs: True shows
         what the tasks print and log, line by line on standard error (each warning once), or a
         function of (item, host, pid, slot, text); at most 1 MiB an item.
         """
@@ -263,13 +275,15 @@ class Client:
         missing are started on this host. Returns the slots started, when all of them are
         ready. Raises PreloadError with the traceback of a preload that failed.
         """
+        _local.checked_slots(slots)
         preloads = [preloads] if isinstance(preloads, str) else [str(p) for p in preloads]
         started = 0
         if self._fleet is not None:
             started = max(0, slots - self.status()["slots"])
             if started:
                 self._fleet.add(started)
-        self._session.init(slots if not started else 0, preloads, timeout)
+        with _local.exported():
+            self._session.init(slots if not started else 0, preloads, timeout)
         if started:
             self._wait_ready(slots, timeout)
             if preloads:

@@ -10,7 +10,7 @@ import weakref
 from typing import Iterable
 
 from ._client import Client
-from ._local import LocalFleet
+from ._local import LocalFleet, checked_slots
 from ._task import depth
 
 _lock = threading.Lock()
@@ -31,7 +31,7 @@ def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
 def start(slots: int = 0, preloads: Iterable[str] = (), how: str = "spawn",
           timeout: float | None = 60) -> Client:
     """A Client of a new fleet on this host, which ends with it."""
-    slots = slots or os.cpu_count() or 1
+    slots = checked_slots(slots) or os.cpu_count() or 1
     fleet = LocalFleet()
     try:
         fleet.add(slots, preloads, how)
@@ -65,7 +65,7 @@ def init(slots: int = 0, preloads: Iterable[str] | str = (), *, start: str = "sp
             else:
                 _default = start_fleet(slots, preloads, start, timeout)
                 return _default
-        _default.init(slots or os.cpu_count() or 1, preloads, timeout)
+        _default.init(checked_slots(slots) or os.cpu_count() or 1, preloads, timeout)
         return _default
 
 

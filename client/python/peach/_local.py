@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 from ._errors import PeachError, PreloadError
 
@@ -29,6 +31,12 @@ def program(name: str) -> str:
         raise FileNotFoundError(f"{name} is neither with this package nor on PATH: install peach "
                                 "(README), or connect to a broker that runs elsewhere")
     return found
+
+
+def checked_slots(slots: int) -> int:
+    if not (isinstance(slots, int) and 0 <= slots <= 1024):
+        raise ValueError(f"slots {slots!r} is not 0 to 1024")
+    return slots
 
 
 # Children end when the thread that started them ends: so it is one that stays.
@@ -65,7 +73,7 @@ class LocalFleet:
                 "--start", start, "--strict", "--exit-with-parent"]
         for preload in preloads:
             args += ["--preload", preload]
-        self.workers.append(_start(args, env=environment(), stderr=None))
+        self.workers.append(_start(args, env={**os.environ, **variables()}))
 
     def check(self):
         """Raise when a program of the fleet has ended."""
@@ -92,13 +100,35 @@ class LocalFleet:
         self.workers = []
 
 
-def environment():
+def variables():
     """Executors run as the Python that this is (its virtual environment, say), and find the
     modules that it finds, if it is of the version that they embed."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return {**os.environ, "PEACH_CLIENT_PYTHON": f"{version}:{sys.executable or ''}",
+    return {"PEACH_CLIENT_PYTHON": f"{version}:{sys.executable or ''}",
             "PEACH_CLIENT_PATH": f"{version}:{path}"}
+
+
+_exporting = threading.Lock()
+
+
+@contextlib.contextmanager
+def exported():
+    """Workers that libpeach starts meanwhile are this package's, with its variables."""
+    ours = variables()
+    with contextlib.suppress(FileNotFoundError):  # who needs the program is told
+        ours["PEACH_BIN"] = os.path.dirname(program("peach-worker"))
+    with _exporting:
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def main():
