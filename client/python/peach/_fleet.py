@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Iterable
+from typing import Callable, Iterable
 
 from ._client import Client
 from ._local import LocalFleet, checked_slots
@@ -15,16 +15,14 @@ from ._task import depth
 
 _lock = threading.Lock()
 _default: Client | None = None
-_last: "weakref.ref[Client] | None" = None
-_kept: Client | None = None  # that known() made
+_last: Callable[[], Client | None] = lambda: None  # a weak reference, if the user has it
 
 
 def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
     """A Client of the fleet at these endpoints; see Client."""
-    global _last, _kept
+    global _last
     client = Client(endpoints, timeout)
     _last = weakref.ref(client)
-    _kept = None
     return client
 
 
@@ -76,16 +74,17 @@ def default() -> Client | None:
     """The client of peach.init, or the last one of peach.connect; None when there is none."""
     if _default is not None and not _default.closed:
         return _default
-    client = _last() if _last is not None else None
+    client = _last()
     return client if client is not None and not client.closed else None
 
 
 def known() -> Client | None:
     """The default client, or the one of $PEACH_BROKER; None when there is neither."""
-    global _kept
+    global _last
     client = default()
     if client is None and os.environ.get("PEACH_BROKER"):  # in a task it is its worker's
-        client = _kept = connect()
+        client = Client()
+        _last = lambda: client  # noqa: E731: nobody else may keep it
     return client
 
 
