@@ -251,9 +251,9 @@ class Client:
         may wait for a worker; deadline: seconds until what is unfinished fails; seed: gives
         each item a random state of its own (random, numpy.random), the same whatever runs it;
         priority: 0 to 7 among this client's jobs; weight: 1 to 1000, the share against other
-        clients; require: "KEY=VALUE", or a list of them, labels that a worker must have; logs: True shows
-        what the tasks print and log, line by line on standard error (each warning once), or a
-        function of (item, host, pid, slot, text); at most 1 MiB an item.
+        clients; require: "KEY=VALUE", or a list of them, labels that a worker must have; logs:
+        True shows what the tasks print and log, line by line on standard error (each warning
+        once), or a function of (item, host, pid, slot, text); at most 1 MiB an item.
         """
         return Options(self, self._options(options))
 
