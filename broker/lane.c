@@ -347,8 +347,11 @@ void worker_sort(sched_t *s, sched_worker_t *worker)
     for (node_t *n = list_first(&worker->serves); n; n = list_next(&worker->serves, n)) {
         serve_t *serve = LIST_ITEM(n, serve_t, worker_node);
         list_remove(&serve->ready_node);
-        if (open && worker_idle(worker))
-            list_append(&serve->lane->idle, &serve->ready_node);
+        list_t *idle = &serve->lane->idle;
+        if (open && worker->lease_count == 0 && worker->strikes == 0)
+            list_prepend(idle, &serve->ready_node); /* what it needs is still in its caches */
+        else if (open && worker_idle(worker))
+            list_append(idle, &serve->ready_node);
         else if (open && worker_spare(s, worker))
             list_append(&serve->lane->spare, &serve->ready_node);
     }

@@ -5,7 +5,9 @@
 /* The cost of a task in the scheduler core: bench-core WORKERS QUEUED TASKS prints
    nanoseconds a task (submitted, given out, done), with so many workers that are busy and
    so many tasks in the queue, and the bytes that a queued task takes (besides its
-   payload). Tasks come 64 at a time; workers end their leases in a random order. */
+   payload). Tasks come 64 at a time; workers end their leases in a random order. With BUSY as
+   a fourth argument (16 or more) there are never more tasks than that, and the other workers
+   are idle. */
 #include "sched.h"
 
 #include <malloc.h>
@@ -68,7 +70,7 @@ static uint64_t dice(uint64_t below)
 
 enum { RUN = 64 }; /* tasks that come together */
 
-static void submit(sched_t *s, sched_client_t *client)
+static void submit(sched_t *s, sched_client_t *client, size_t count)
 {
     static uint64_t number;
     static uint32_t sizes[RUN];
@@ -76,12 +78,12 @@ static void submit(sched_t *s, sched_client_t *client)
     void **user;
     static char payload;
     sched_job_spec_t job = {.id = 1, .function = "noop", .retries = 2};
-    for (size_t i = 0; i < RUN; i++) {
+    for (size_t i = 0; i < count; i++) {
         numbers[i] = ++number;
         sizes[i] = 17;
     }
-    sched_run_spec_t run = {RUN, numbers, numbers, sizes, &payload};
-    if (sched_job(s, client, &job, &user) != 0 || !sched_run_suits(client, 1, numbers, RUN) ||
+    sched_run_spec_t run = {count, numbers, numbers, sizes, &payload};
+    if (sched_job(s, client, &job, &user) != 0 || !sched_run_suits(client, 1, numbers, count) ||
         sched_submit_run(s, client, 1, &run) != 0)
         exit(1);
 }
@@ -94,6 +96,8 @@ int main(int argc, char **argv)
     size_t workers = argc > 3 ? strtoul(argv[1], NULL, 10) : 0;
     size_t queued = argc > 3 ? strtoul(argv[2], NULL, 10) : 0;
     size_t tasks = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
+    size_t busy = argc > 4 ? strtoul(argv[4], NULL, 10) : 0;
+    size_t run = busy > 0 && busy < RUN ? busy : RUN;
     const sched_config_t config = {
         .window_tasks = UINT32_MAX, .window_bytes = UINT64_MAX / 4, .first_lease = 1};
     sched_t *s = sched_new(&config, &ops, NULL);
@@ -106,18 +110,18 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < workers; i++)
         if (!(users[i] = sched_worker_add(s, &spec, &users[i]))) return 1;
     sched_client_t *client = sched_client_add(s, NULL);
-    for (size_t i = 0; i < workers + RUN; i += RUN) submit(s, client);
+    for (size_t i = 0; busy == 0 && i < workers + RUN; i += RUN) submit(s, client, RUN);
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
-    for (size_t i = 0; i < queued; i += RUN) submit(s, client);
+    for (size_t i = 0; i < queued; i += RUN) submit(s, client, RUN);
     size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
     double begin = clock_s();
     for (size_t i = 0; i < tasks; i++) {
+        if (i % run == 0) submit(s, client, run);
         size_t at = dice(held_count);
         held_t lease = held[at];
         held[at] = held[--held_count];
         void *user;
         uint64_t number;
-        if (i % RUN == 0) submit(s, client);
         if (!sched_items_done(s, lease.worker, lease.lease, 0, 1, 0, &user, &number)) return 1;
         sched_lease_end(s, lease.worker, lease.lease, 1000);
     }

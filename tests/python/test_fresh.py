@@ -313,7 +313,7 @@ def frame():
 def test_on_the_fleet_and_here_the_numbers_are_the_same(client):
     table = frame()
     wanted = ["mean", "quantile", "change_quant", "fft_coeff", "part_auto_correlation", "skewness"]
-    default, peach._fleet._last = peach._fleet._last, None
+    default, peach._fleet._last = peach._fleet._last, lambda: None
     here = peach.fresh.create_features(table, "id", ["x", "y"], wanted)
     peach._fleet._last = default
     there = peach.fresh.create_features(table, "id", ["x", "y"], wanted, client=client)

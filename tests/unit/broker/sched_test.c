@@ -108,6 +108,27 @@ static void tasks_are_spread_over_free_workers(void **state)
     shell_destroy(&t);
 }
 
+static void the_worker_that_worked_last_is_asked_first(void **state)
+{
+    (void)state;
+    shell_t *t = shell_new(NULL);
+    sched_worker_t *workers[4];
+    for (int i = 0; i < 4; i++) workers[i] = add_worker(t, i, 2, "f");
+    sched_client_t *c = sched_client_add(t->sched, t);
+    job(t, c, 0, "f", 0, 2);
+    submit(t, c, 0, 0, 1);
+    int first = t->orders[0].worker;
+    for (uint64_t i = 1; i < 10; i++) {
+        finish(t, workers[first], i - 1, 1000);
+        job(t, c, i, "f", 0, 2);
+        submit(t, c, i, i, 1);
+        assert_int_equal(t->orders[i].worker, first);
+    }
+    submit(t, c, 9, 10, 1); /* it is not idle now: another is */
+    assert_int_not_equal(t->orders[10].worker, first);
+    shell_destroy(&t);
+}
+
 static void short_tasks_are_sent_ahead_and_long_ones_are_not(void **state)
 {
     (void)state;
@@ -522,6 +543,7 @@ int main(void)
         cmocka_unit_test(a_function_that_is_being_loaded_is_waited_for),
         cmocka_unit_test(a_fleet_without_workers_is_waited_for),
         cmocka_unit_test(tasks_are_spread_over_free_workers),
+        cmocka_unit_test(the_worker_that_worked_last_is_asked_first),
         cmocka_unit_test(short_tasks_are_sent_ahead_and_long_ones_are_not),
         cmocka_unit_test(clients_share_by_weight_and_none_waits_for_another),
         cmocka_unit_test(higher_priority_goes_first),
