@@ -55,6 +55,9 @@ BUGS = {
     "one executor's failure is the worker's": (
         "worker/shelf.c", "if (item->state != PEACH__PRELOAD_STATE__PRELOAD_READY) return false;",
         "return false;", "test_reload.py -k takes_nothing"),
+    "a late interrupt hits a preload": (
+        "worker/python/runtime.c", "if (!loading && is_stopped())", "if (is_stopped())",
+        "test_reload.py -k too_late"),
     "executors are not replaced": (
         "worker/orders.c", "return w->options.recycle && seat->sent_items", "return false && seat->sent_items",
         "test_limits.py -k replaced"),

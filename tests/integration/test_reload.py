@@ -58,6 +58,20 @@ def test_a_plugin_that_was_replaced_is_what_it_was(fleet, tmp_path):
     assert lines(fleet("map", "mathx.prime", 1, 2, check=0)) == [False, True]
 
 
+def test_an_interrupt_that_comes_too_late_does_not_hit_a_preload(fleet, script):
+    """The item is over its time, but lets the signal through only when it is over."""
+    fleet.worker(1, script(
+        "import signal, time\n"
+        "def late(x):\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "    time.sleep(1)\n", "late.py"))
+    fleet("map", "--item-timeout", 0.3, "--retries", 0, "late", 1)
+    path = script("import signal\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])\n"
+                  "def f(x):\n    return x + sum(range(1000))\n")
+    fleet("preload", path, check=0)
+    assert lines(fleet("map", "f", 1, check=0)) == [499501]
+
+
 def test_an_empty_preload_is_one(fleet, script):
     worker = fleet.worker(1, script(""))
     lose_an_executor(worker)

@@ -26,6 +26,7 @@ static const shared_t *page;
 static const call_t *current; /* that runs; NULL between calls */
 
 static volatile sig_atomic_t interrupting; /* Python was told, and may not have raised yet */
+static volatile sig_atomic_t loading;      /* a preload: no item runs */
 
 /* Whether the item that runs now is to be interrupted. */
 static bool is_stopped(void)
@@ -38,7 +39,7 @@ static bool is_stopped(void)
 static void on_sigint(int signal)
 {
     (void)signal;
-    if (is_stopped()) {
+    if (!loading && is_stopped()) {
         interrupting = 1;
         PyErr_SetInterrupt();
     }
@@ -90,14 +91,15 @@ static int python_load(runtime_t *base, const Peach__PreloadItem *item, Protobuf
                        define_fn define, void *executor, failure_t *failure)
 {
     python_t *self = (python_t *)base;
+    loading = 1;
+    if (interrupting) drop_interrupt(); /* meant for an item before */
     PyObject *found = item->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE
                           ? PyObject_CallFunction(self->load_module, "s", item->name)
                           : PyObject_CallFunction(self->load_file, "ssy#", item->name, item->path,
                                                   source.data, (Py_ssize_t)source.len);
-    if (!found) {
-        take_error(self, failure, PEACH_E_PRELOAD, false);
-        return PEACH_E_PRELOAD;
-    }
+    if (!found) take_error(self, failure, PEACH_E_PRELOAD, false);
+    loading = 0;
+    if (!found) return PEACH_E_PRELOAD;
     PyObject *name, *function;
     Py_ssize_t position = 0;
     while (PyDict_Next(found, &position, &name, &function)) {
