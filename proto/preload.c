@@ -93,5 +93,5 @@ int preload_item(const preload_source_t *self, wire_frames_t *frames, Peach__Pay
     item->digest = (ProtobufCBinaryData){sizeof self->digest, (uint8_t *)self->digest};
     item->path = self->path;
     item->source = field;
-    return wire_attach(frames, self->source, field);
+    return field ? wire_attach(frames, self->source, field) : 0;
 }

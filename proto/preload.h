@@ -22,7 +22,7 @@ typedef struct {
 int preload_read(preload_source_t *self, const char *spec, char *error, size_t error_size);
 void preload_clear(preload_source_t *self);
 
-/* Fills item, which lends from self; its source is attached to frames. */
+/* Fills item, which lends from self; its source is attached to frames, unless field is NULL. */
 int preload_item(const preload_source_t *self, wire_frames_t *frames, Peach__Payload *field,
                  Peach__PreloadItem *item);
 

@@ -203,15 +203,9 @@ int shelf_send(worker_t *w, seat_t *seat, size_t index)
         Peach__Payload field;
         wire_frames_t frames = {.shares = block_local()};
         preload_source_t *source = &w->shelf[i].source;
-        peach__preload_item__init(&item);
-        if (source->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN)
-            keep_plugin(w, source);
-        else
-            rc = wire_attach(&frames, source->source, item.source = &field);
-        item.kind = source->kind;
-        item.name = source->name;
-        item.path = source->path;
-        item.digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, source->digest};
+        bool plugin = source->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
+        if (plugin) keep_plugin(w, source);
+        rc = preload_item(source, &frames, plugin ? NULL : &field, &item);
         preload.request = i;
         preload.preloads = &items;
         preload.n_preloads = 1;
