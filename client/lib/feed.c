@@ -76,7 +76,7 @@ static void fail_here(task_t *task, int status, const char *message)
     failure.count = task->items;
     failure.status = status;
     failure.message = (char *)message;
-    task->job->failed += task_take_failure(task, &failure);
+    job_fail_items(task, &failure);
     job_forget_task(task->job, task);
 }
 
@@ -283,7 +283,9 @@ void jobs_resubmit(peach_t *self, bool resumed, uint64_t received)
 {
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
         peach_job_t *job = (peach_job_t *)n;
-        for (node_t *t = list_first(&job->tasks); t; t = list_next(&job->tasks, t)) {
+        node_t *next; /* one that fails here may move to the front */
+        for (node_t *t = list_first(&job->tasks); t; t = next) {
+            next = list_next(&job->tasks, t);
             task_t *task = LIST_ITEM(t, task_t, node);
             if (ranges_empty(&task->todo)) continue;
             if (resumed && task->serial <= received) continue; /* it has it */
@@ -322,7 +324,7 @@ static void fail_uncut(peach_job_t *job, const char *why)
         failure.count = items;
         failure.status = PEACH_E_TIMEOUT;
         failure.message = (char *)why;
-        job->failed += task_take_failure(task, &failure);
+        job_fail_items(task, &failure);
     }
     peach_job_finish(job);
 }
@@ -359,7 +361,9 @@ static void feed_unsent(peach_t *self)
 {
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
         peach_job_t *job = (peach_job_t *)n;
-        for (node_t *t = list_first(&job->tasks); t; t = list_next(&job->tasks, t)) {
+        node_t *next;
+        for (node_t *t = list_first(&job->tasks); t; t = next) {
+            next = list_next(&job->tasks, t);
             task_t *task = LIST_ITEM(t, task_t, node);
             if (task->unsent && job->cancelled)
                 fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");

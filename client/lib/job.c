@@ -244,8 +244,8 @@ static void learn(peach_job_t *job, const task_t *task, uint64_t elapsed_us)
     if (task->items > job->largest) job->largest = task->items;
 }
 
-/* What follows when something came for a task: it had so many bytes before. */
-static void take_in(task_t *task, size_t before, uint64_t elapsed_us)
+/* The task has more to read than the bytes that it had before. */
+static void note_arrival(task_t *task, size_t before)
 {
     peach_job_t *job = task->job;
     job->buffered += task->bytes - before;
@@ -254,6 +254,20 @@ static void take_in(task_t *task, size_t before, uint64_t elapsed_us)
         list_remove(&task->node); /* what can be read is in front */
         list_prepend(&job->tasks, &task->node);
     }
+}
+
+void job_fail_items(task_t *task, const Peach__Failure *failure)
+{
+    size_t before = task->bytes;
+    task->job->failed += task_take_failure(task, failure);
+    note_arrival(task, before);
+}
+
+/* What follows when something came for a task: it had so many bytes before. */
+static void take_in(task_t *task, size_t before, uint64_t elapsed_us)
+{
+    peach_job_t *job = task->job;
+    note_arrival(task, before);
     if (ranges_empty(&task->todo)) {
         learn(job, task, elapsed_us);
         job->result_bytes = (job->result_bytes * 3 + task->result_bytes) / 4;

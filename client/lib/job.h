@@ -47,6 +47,10 @@ struct peach_job {
 /* The task has ended, or nobody wants it: it does not count as under way any more. */
 void job_forget_task(peach_job_t *job, task_t *task);
 
+/* Items of the task end with a failure that is made here, counted and to be read as one that
+   came. */
+void job_fail_items(task_t *task, const Peach__Failure *failure);
+
 /* Notes the values that were put and that a value refers to, or all there are. 0 or a
    negative status, told. put.c has them. */
 int job_find_refs(peach_job_t *job, const peach_value_t *value);
