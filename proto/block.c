@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +24,9 @@ enum { HEAD_BYTES = 4096 };
 static const char link_name[] = "/memfd:peach-block";
 static const uint64_t idle_ms = 2000;               /* how long a pool keeps what is not used */
 static const size_t pool_bytes = (size_t)256 << 20; /* and how much of it */
+enum { POOL_BLOCKS = 64 };                          /* and how many: each has a descriptor */
+static const size_t copy_bytes = 256 << 10;         /* a reader copies less: a mapping costs more */
+enum { MAPPED_MOST = 20000 };                       /* and maps no more than so many */
 
 /* The first page of the file. */
 typedef struct {
@@ -35,21 +39,23 @@ static const uint8_t block_magic[8] = "peach\0b1";
 
 struct block {
     _Atomic uint32_t references;
-    int fd;
-    head_t *head;
-    void *data; /* NULL: not mapped yet */
+    int fd;       /* -1: it has no name */
+    head_t *head; /* NULL: data is a copy, from malloc */
+    void *data;   /* NULL: not mapped yet */
     size_t size, capacity;
     Peach__Shared name;
     uint8_t token[BLOCK_TOKEN_BYTES];
     block_pool_t *pool; /* its owner's; NULL in who opened it */
+    bool settled;       /* counted in mapped */
     node_t node;        /* in its pool while it is not referred to */
     uint64_t idle_since_ms;
 };
 
 struct block_pool {
     pthread_mutex_t lock;
-    list_t idle;       /* oldest first */
-    size_t bytes, out; /* of the idle ones; blocks in use */
+    list_t idle;         /* oldest first */
+    size_t bytes, count; /* of the idle ones */
+    size_t out;          /* blocks in use */
     bool closed;
 };
 
@@ -91,13 +97,26 @@ bool block_local(void) { return *place_of_ours() != 0; }
 
 /* ---- life ---- */
 
-static void block_free(block_t *self)
+/* Blocks that readers have mapped: the kernel lets a process have 65,530 mappings of all
+   kinds, and each of these is two. */
+static _Atomic int mapped;
+
+/* Who opened it lets go of its memory: its owner may use it again. */
+static void release_memory(block_t *self)
 {
     if (self->data) munmap(self->data, self->capacity);
-    if (self->head) {
-        if (!self->pool) atomic_fetch_sub(&self->head->users, 1);
-        munmap(self->head, HEAD_BYTES);
-    }
+    if (self->settled) atomic_fetch_sub(&mapped, 1);
+    if (!self->pool) atomic_fetch_sub(&self->head->users, 1);
+    munmap(self->head, HEAD_BYTES);
+    self->data = self->head = NULL;
+}
+
+static void block_free(block_t *self)
+{
+    if (self->head)
+        release_memory(self);
+    else
+        free(self->data);
     if (self->fd >= 0) close(self->fd);
     free(self);
 }
@@ -114,6 +133,14 @@ static bool map_data(block_t *self, int how)
     void *data = mmap(NULL, self->capacity, PROT_READ | PROT_WRITE, how, self->fd, HEAD_BYTES);
     self->data = data == MAP_FAILED ? NULL : data;
     return self->data;
+}
+
+/* Whether so many descriptors are in use that others should have the rest. New ones have the
+   least number that is free. */
+static bool is_scarce(int fd)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd >= limit.rlim_cur / 2;
 }
 
 static block_t *block_alloc(int fd)
@@ -137,7 +164,7 @@ static block_t *make(size_t capacity)
     if (!self) return NULL;
     self->capacity = capacity;
     /* Sealed, so that nobody who has it open can take its memory away from the others. */
-    if (ftruncate(self->fd, (off_t)(HEAD_BYTES + capacity)) != 0 ||
+    if (is_scarce(self->fd) || ftruncate(self->fd, (off_t)(HEAD_BYTES + capacity)) != 0 ||
         fcntl(self->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0 || !map_head(self) ||
         !map_data(self, MAP_SHARED)) {
         self->pool = NULL;
@@ -166,10 +193,82 @@ static bool claim(block_t *self, size_t size)
     return true;
 }
 
+/* ---- opening ---- */
+
+static bool attach(block_t *self, const Peach__Shared *name)
+{
+    struct stat file;
+    int seals = fcntl(self->fd, F_GET_SEALS);
+    if (fstat(self->fd, &file) != 0 || file.st_size < HEAD_BYTES || seals < 0 ||
+        !(seals & F_SEAL_SHRINK) || !map_head(self)) {
+        errno = EINVAL;
+        return false;
+    }
+    self->capacity = (size_t)file.st_size - HEAD_BYTES;
+    atomic_fetch_add(&self->head->users, 1);
+    self->size = (size_t)name->size;
+    errno = ENOENT; /* its owner uses it for something else */
+    return memcmp(self->head->magic, block_magic, sizeof block_magic) == 0 &&
+           memcmp(self->head->token, name->token.data, BLOCK_TOKEN_BYTES) == 0 &&
+           self->size <= self->capacity;
+}
+
+/* Reads what is in it into memory of this process alone; false with errno. */
+static bool copy(block_t *self)
+{
+    uint8_t *bytes = malloc(self->size ? self->size : 1);
+    size_t done = 0;
+    while (bytes && done < self->size) {
+        ssize_t n = pread(self->fd, bytes + done, self->size - done, (off_t)(HEAD_BYTES + done));
+        if (n <= 0 && errno != EINTR) break;
+        if (n > 0) done += (size_t)n;
+    }
+    if (!bytes || done < self->size) {
+        free(bytes);
+        if (!bytes) errno = ENOMEM;
+        return false;
+    }
+    release_memory(self);
+    self->data = bytes;
+    return true;
+}
+
+static void forget_name(block_t *self)
+{
+    if (self->fd >= 0) close(self->fd);
+    self->fd = -1;
+}
+
+static block_t *open_path(const char *path, const Peach__Shared *name)
+{
+    block_t *self = block_alloc(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    if (!self) return NULL;
+    bool scarce = is_scarce(self->fd);
+    if (!attach(self, name) || (scarce && !copy(self))) {
+        int why = errno;
+        block_free(self);
+        errno = why;
+        return NULL;
+    }
+    if (scarce) forget_name(self);
+    memcpy(self->token, name->token.data, BLOCK_TOKEN_BYTES);
+    self->name.pid = (uint32_t)getpid();
+    self->name.size = self->size;
+    return self;
+}
+
+/* A descriptor that is kept: when there is no other a block can be copied with it. */
+static _Atomic int reserve_fd = -1;
+
+static void keep_reserve(void)
+{
+    int none = -1, fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && !atomic_compare_exchange_strong(&reserve_fd, &none, fd)) close(fd);
+}
+
 block_t *block_open(const Peach__Shared *name)
 {
     char path[64], link[64];
-    struct stat file;
     snprintf(path, sizeof path, "/proc/%u/fd/%u", name->pid, name->fd);
     ssize_t length = readlink(path, link, sizeof link - 1);
     if (length < 0) return NULL;
@@ -179,29 +278,26 @@ block_t *block_open(const Peach__Shared *name)
         errno = ENOENT;
         return NULL;
     }
-    block_t *self = block_alloc(open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
-    if (!self) return NULL;
-    int seals = fcntl(self->fd, F_GET_SEALS);
-    if (fstat(self->fd, &file) != 0 || file.st_size < HEAD_BYTES || seals < 0 ||
-        !(seals & F_SEAL_SHRINK) || !map_head(self)) {
-        block_free(self);
-        errno = EINVAL;
-        return NULL;
-    }
-    self->capacity = (size_t)file.st_size - HEAD_BYTES;
-    atomic_fetch_add(&self->head->users, 1);
-    self->size = (size_t)name->size;
-    if (memcmp(self->head->magic, block_magic, sizeof block_magic) != 0 ||
-        memcmp(self->head->token, name->token.data, BLOCK_TOKEN_BYTES) != 0 ||
-        self->size > self->capacity) {
-        block_free(self);
-        errno = ENOENT; /* its owner uses it for something else */
-        return NULL;
-    }
-    memcpy(self->token, name->token.data, BLOCK_TOKEN_BYTES);
-    self->name.pid = (uint32_t)getpid();
-    self->name.size = self->size;
+    if (atomic_load(&reserve_fd) < 0) keep_reserve();
+    block_t *self = open_path(path, name);
+    if (self || (errno != EMFILE && errno != ENFILE)) return self;
+    int spare = atomic_exchange(&reserve_fd, -1);
+    if (spare >= 0) close(spare);
+    self = open_path(path, name);
+    int why = errno;
+    keep_reserve();
+    errno = why;
     return self;
+}
+
+void block_settle(block_t *self)
+{
+    if (self->fd < 0 || self->pool) return;
+    if (self->size < copy_bytes || atomic_load(&mapped) >= MAPPED_MOST) copy(self);
+    if (!block_data(self)) return; /* its reader says so */
+    forget_name(self);
+    self->settled = self->head != NULL;
+    if (self->settled) atomic_fetch_add(&mapped, 1);
 }
 
 block_t *block_ref(block_t *self)
@@ -217,7 +313,7 @@ void *block_data(block_t *self)
 }
 
 size_t block_size(const block_t *self) { return self->size; }
-Peach__Shared *block_name(block_t *self) { return &self->name; }
+Peach__Shared *block_name(block_t *self) { return self->fd >= 0 ? &self->name : NULL; }
 
 /* ---- pools ---- */
 
@@ -234,6 +330,7 @@ static void drop_idle(block_pool_t *self, block_t *block)
 {
     list_remove(&block->node);
     self->bytes -= block->capacity;
+    self->count--;
     block_free(block);
 }
 
@@ -293,6 +390,7 @@ static block_t *reuse(block_pool_t *pool, size_t size)
         if (!claim(block, size)) continue;
         list_remove(n);
         pool->bytes -= block->capacity;
+        pool->count--;
         return block;
     }
     return NULL;
@@ -300,7 +398,7 @@ static block_t *reuse(block_pool_t *pool, size_t size)
 
 block_t *block_new(block_pool_t *pool, size_t size)
 {
-    const size_t step = 64 << 10;
+    const size_t step = 32 << 10;
     pthread_mutex_lock(&pool->lock);
     block_t *block = reuse(pool, size);
     if (block) {
@@ -308,6 +406,9 @@ block_t *block_new(block_pool_t *pool, size_t size)
     } else if ((block = make((size + step - 1) / step * step)) != NULL) {
         block->pool = pool;
         claim(block, size);
+    } else { /* descriptors that nobody uses may be what is missing */
+        while (!list_empty(&pool->idle))
+            drop_idle(pool, LIST_ITEM(list_first(&pool->idle), block_t, node));
     }
     if (block) pool->out++;
     pthread_mutex_unlock(&pool->lock);
@@ -331,7 +432,8 @@ void block_unref(block_t *self)
         self->idle_since_ms = clock_ms();
         pool->bytes += self->capacity;
         list_append(&pool->idle, &self->node);
-        while (pool->bytes > pool_bytes)
+        pool->count++;
+        while (pool->bytes > pool_bytes || pool->count > POOL_BLOCKS)
             drop_idle(pool, LIST_ITEM(list_first(&pool->idle), block_t, node));
     }
     pthread_mutex_unlock(&pool->lock);

@@ -8,6 +8,10 @@
    Fresh memory costs more than what is done with it, so owners keep what they made
    in a pool and use it again when nobody else has it open.
 
+   A block that can be named takes a descriptor, and a process may have few. Who only reads
+   lets go of it (block_settle); when half of a process's descriptors are in use no new
+   blocks are made, and what is opened is copied: such values travel as frames.
+
    Threads: references may be dropped by any thread. A pool may be used by one thread
    at a time; what it gave may outlive it.
 
@@ -23,7 +27,7 @@
 
 #include "peach.pb-c.h"
 
-enum { BLOCK_TOKEN_BYTES = 16, BLOCK_LEAST = 256 << 10 }; /* smaller payloads are copied */
+enum { BLOCK_TOKEN_BYTES = 16, BLOCK_LEAST = 32 << 10 }; /* smaller payloads are sent */
 
 typedef struct block block_t;
 typedef struct block_pool block_pool_t;
@@ -46,12 +50,16 @@ void block_pool_destroy(block_pool_t **self_p);
 void block_pool_trim(block_pool_t *self);
 bool block_pool_empty(block_pool_t *self);
 
-/* A block of the caller's to fill. NULL when the system has no memory for it. */
+/* A block of the caller's to fill. NULL when the system has no memory for it, or descriptors
+   are scarce. */
 block_t *block_new(block_pool_t *pool, size_t size);
 
-/* The block of that name. NULL with errno when it is not there, is none, or may not be
-   opened: ENOENT when its process is gone. */
+/* The block of that name, or a copy of it that has no name. NULL with errno when it is not
+   there, is none, or may not be opened: ENOENT when its process is gone. */
 block_t *block_open(const Peach__Shared *name);
+
+/* This process is the last on its way, and reads it: from now on it has no name. */
+void block_settle(block_t *self);
 
 block_t *block_ref(block_t *self);
 void block_unref(block_t *self);
@@ -61,7 +69,7 @@ void block_unref(block_t *self);
 void *block_data(block_t *self);
 size_t block_size(const block_t *self);
 
-/* What this process calls it; lent. */
+/* What this process calls it; lent. NULL when it has no name. */
 Peach__Shared *block_name(block_t *self);
 
 #endif

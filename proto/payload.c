@@ -103,6 +103,11 @@ size_t payload_size(const payload_t *self)
     return self->block ? block_size(self->block) : zmq_msg_size(&self->message);
 }
 
+void payload_settle(payload_t *self)
+{
+    if (self->block) block_settle(self->block);
+}
+
 Peach__Shared *payload_shared(const payload_t *self)
 {
     return self->block ? block_name(self->block) : NULL;

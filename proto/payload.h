@@ -40,6 +40,9 @@ PEACH_EXPORT void payload_drop(void *self);
 const void *payload_bytes(const payload_t *self);
 size_t payload_size(const payload_t *self);
 
+/* This process is the last that reads it: shared memory keeps no descriptor open. */
+void payload_settle(payload_t *self);
+
 /* What this process calls its shared memory; NULL when it is none. Lent. */
 Peach__Shared *payload_shared(const payload_t *self);
 

@@ -32,6 +32,7 @@ void running_put(executor_t *x, wire_message_t *message, const Peach__Put *put)
     blob_t *blob = calloc(1, sizeof *blob);
     if (!blob) executor_die("out of memory");
     blob->payload = wire_payload(message, put->payload);
+    if (blob->payload) payload_settle(blob->payload);
     blob_destroy(idmap_remove(x->blobs, put->number));
     if (!blob->payload) /* who refers to it is told */
         blob_destroy(blob);
@@ -241,6 +242,7 @@ static peach_value_t *decode_items(wire_message_t *message, const Peach__Task *t
         failure_set(failure, PEACH_E_SYSTEM, "the items cannot be taken: %s", strerror(errno));
         return NULL;
     }
+    payload_settle(payload);
     int rc = peach_value_unpack_lent(payload, &items);
     payload_unref(&payload);
     if (rc) {

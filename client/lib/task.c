@@ -170,6 +170,7 @@ uint32_t task_take_segment(task_t *self, wire_message_t *message, const Peach__S
         failure.message = why;
         return task_take_failure(self, &failure);
     }
+    payload_settle(piece.payload);
     if (end_items(self, segment->first, segment->count))
         return take_piece(self, &piece, payload_size(piece.payload));
     piece_clear(&piece);
