@@ -365,7 +365,7 @@ static int open_socket(broker_t *b, char *error, size_t size)
 {
     const int mandatory = 1, linger = 500, beat_ms = (int)b->options.heartbeat_ms;
     const int patience_ms = (int)(b->options.session_ms - session_return_ms(b));
-    const int queue = 200, backlog = 1024, ipv6 = strchr(b->options.bind, '[') != NULL;
+    const int queue = 200, backlog = 1024, ipv6 = endpoint_is_ipv6(b->options.bind);
     const int64_t largest =
         (int64_t)(b->options.max_payload_bytes > WIRE_MAX_ENVELOPE ? b->options.max_payload_bytes
                                                                    : WIRE_MAX_ENVELOPE);
@@ -426,17 +426,32 @@ int shell_init(broker_t *b)
     return 0;
 }
 
-broker_t *broker_new(const broker_options_t *options, char *error, size_t error_size)
+/* The one endpoint that is to be bound, as ZeroMQ can bind it. */
+static int read_bind(endpoints_t *bind, const broker_options_t *options, char *error, size_t size)
+{
+    int rc = endpoints_parse(bind, options->bind, error, size);
+    if (rc == 0 && bind->count > 1) {
+        snprintf(error, size, "'%s': a broker listens on one endpoint", options->bind);
+        rc = PEACH_E_ARGUMENT;
+    }
+    if (rc == 0) rc = endpoint_for_bind(bind->text[0], error, size);
+    return rc ? rc : endpoints_check_exposure(bind, options->insecure, error, size);
+}
+
+broker_t *broker_new(const broker_options_t *options, int *status, char *error, size_t error_size)
 {
     endpoints_t bind;
-    if (endpoints_parse(&bind, options->bind, error, error_size) != 0 ||
-        endpoints_check_exposure(&bind, options->insecure, error, error_size) != 0)
-        return NULL;
+    if ((*status = read_bind(&bind, options, error, error_size)) != 0) return NULL;
     broker_t *b = calloc(1, sizeof *b);
+    *status = PEACH_E_MEMORY;
     snprintf(error, error_size, "out of memory");
     if (!b) return NULL;
     b->options = *options;
-    if (shell_init(b) != 0 || open_socket(b, error, error_size) != 0) broker_destroy(&b);
+    b->options.bind = bind.text[0];
+    if ((*status = shell_init(b)) != 0 || (*status = open_socket(b, error, error_size)) != 0)
+        broker_destroy(&b);
+    else
+        b->options.bind = b->endpoint;
     return b;
 }
 

@@ -19,11 +19,10 @@ typedef struct {
     uint64_t session_ms;        /* silence after which a session is forgotten; 0: 10000 */
     uint64_t memory_bytes;      /* for tasks and results that wait; 0: 1 GiB */
     uint64_t max_payload_bytes; /* 0: 256 MiB */
-    bool verbose;               /* log sessions as they come and go */
 } broker_options_t;
 
-/* Binds. On failure NULL, and error says what to do. */
-broker_t *broker_new(const broker_options_t *options, char *error, size_t error_size);
+/* Binds. On failure NULL, *status is negative and error says what to do. */
+broker_t *broker_new(const broker_options_t *options, int *status, char *error, size_t error_size);
 
 /* The endpoint that it is bound to, with the real port. */
 const char *broker_endpoint(const broker_t *self);

@@ -3,17 +3,19 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "broker.h"
 #include "config.h"
+#include "descriptors.h"
+#include "log.h"
 #include "stop.h"
 #include "version.h"
 #include "wire.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -54,7 +56,7 @@ static const struct argp_option options[] = {
 typedef struct {
     broker_options_t broker;
     int ready_fd;
-    bool with_parent;
+    bool with_parent, verbose;
 } arguments_t;
 
 static uint64_t number(struct argp_state *state, const char *text, uint64_t max, const char *what)
@@ -82,7 +84,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_BIND: a->broker.bind = arg; break;
     case KEY_INSECURE: a->broker.insecure = true; break;
-    case KEY_VERBOSE: a->broker.verbose = true; break;
+    case KEY_VERBOSE: a->verbose = true; break;
     case KEY_READY: a->ready_fd = (int)number(state, arg, 1024, "--ready-fd"); break;
     case KEY_PARENT: a->with_parent = true; break;
     case KEY_HEARTBEAT: a->broker.heartbeat_ms = milliseconds(state, arg, "--heartbeat"); break;
@@ -103,15 +105,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-/* As many connections as the system lets us have. */
-static void allow_connections(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -125,6 +118,7 @@ int main(int argc, char **argv)
         NULL};
     arguments_t a = {.broker = {.bind = WIRE_DEFAULT_ENDPOINT, .session_ms = 10000}};
     char error[512];
+    int status;
     argp_err_exit_status = EXIT_USAGE;
     argv = config_arguments("broker", options, &argc, argv, error, sizeof error);
     if (!argv) {
@@ -134,21 +128,30 @@ int main(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (sodium_init() < 0) return EXIT_FAILURE;
     if (a.with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
+    log_open("peach-broker",
+             a.verbose       ? LOG_DETAIL_ONLY
+             : a.with_parent ? LOG_WARN
+                             : LOG_NOTE,
+             !a.with_parent);
     int stop_fd = stop_fd_open();
-    allow_connections();
-    broker_t *broker = broker_new(&a.broker, error, sizeof error);
+    descriptors_raise();
+    if (stop_fd < 0) {
+        fprintf(stderr, "peach-broker: %s\n", strerror(errno));
+        return EXIT_FAILURE;
+    }
+    broker_t *broker = broker_new(&a.broker, &status, error, sizeof error);
     if (!broker) {
         fprintf(stderr, "peach-broker: %s\n", error);
-        return EXIT_REFUSED;
+        return status == PEACH_E_ARGUMENT ? EXIT_USAGE : EXIT_REFUSED;
     }
     if (a.ready_fd > 0) {
         dprintf(a.ready_fd, "%s\n", broker_endpoint(broker));
         close(a.ready_fd);
     } else {
-        fprintf(stderr, "peach-broker: listening on %s\n", broker_endpoint(broker));
+        log_say(LOG_NOTE, "listening on %s", broker_endpoint(broker));
     }
     int rc = broker_run(broker, stop_fd);
-    if (rc) perror("peach-broker");
+    if (rc) log_say(LOG_FAIL, "%s", strerror(errno));
     broker_destroy(&broker);
     return rc ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -3,17 +3,17 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "shell.h"
 
+#include "log.h"
 #include "version.h"
 
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
-static void say(const broker_t *b, const peer_t *peer, const char *what)
+static void say(const peer_t *peer, const char *what)
 {
-    if (!b->options.verbose) return;
     const char *role = peer->role == PEACH__ROLE__ROLE_WORKER ? "worker" : "client";
-    fprintf(stderr, "peach-broker: %s %s:%u %s\n", role, peer->host, peer->pid, what);
+    log_say(LOG_DETAIL_ONLY, "%s %s:%u %s", role, peer->host, peer->pid, what);
 }
 
 /* ---- ends ---- */
@@ -38,7 +38,7 @@ void session_leave(broker_t *b, peer_t *worker)
 
 void session_end(broker_t *b, peer_t *peer, const char *cause)
 {
-    say(b, peer, cause);
+    say(peer, cause);
     unroute(b, peer);
     table_remove(b->sessions, peer->session, sizeof peer->session);
     library_forget(b, peer);
@@ -54,7 +54,7 @@ void session_end(broker_t *b, peer_t *peer, const char *cause)
 /* Its work goes on meanwhile, and its results are kept. */
 void session_detach(broker_t *b, peer_t *peer)
 {
-    say(b, peer, "lost its connection");
+    say(peer, "lost its connection");
     unroute(b, peer);
     peer->gone_ms = b->now_ms + session_return_ms(b);
     if (peer->worker) sched_worker_connected(b->sched, peer->worker, false);
@@ -128,7 +128,7 @@ static peer_t *session_new(broker_t *b, const Peach__Hello *hello)
 static int session_admit(broker_t *b, peer_t *peer, const Peach__Hello *hello, bool resumed)
 {
     welcome(b, peer, resumed);
-    say(b, peer, resumed ? "is back" : "joined");
+    say(peer, resumed ? "is back" : "joined");
     if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
         if (resumed) return 0;
         if (!(peer->client = sched_client_add(b->sched, peer))) return PEACH_E_MEMORY;

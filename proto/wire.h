@@ -35,6 +35,7 @@ enum {
     WIRE_MAX_ITEMS = 1 << 20, /* items in one task */
     WIRE_MAX_WEIGHT = 1000,   /* of a client against others */
     WIRE_MAX_REFS = 4096,     /* values that were put, in one job */
+    WIRE_MAX_DOUBTS = 64,     /* brokers whose loss left a client in doubt */
 };
 #define WIRE_DEFAULT_MAX_PAYLOAD ((uint64_t)256 << 20) /* bytes of one payload */
 #define WIRE_DEFAULT_ENDPOINT "tcp://127.0.0.1:5001"

@@ -80,7 +80,8 @@ static bool reports_ok(check_t *c, Peach__PreloadReport **reports, size_t count)
     if (!count_ok(c, count, WIRE_MAX_BATCH)) return false;
     for (size_t i = 0; i < count; i++)
         if (!name_ok(c, reports[i]->name) || !digest_ok(c, reports[i]->digest) ||
-            !message_ok(c, reports[i]->error))
+            !message_ok(c, reports[i]->error) || !message_ok(c, reports[i]->file) ||
+            (reports[i]->file_digest.len > 0 && !digest_ok(c, reports[i]->file_digest)))
             return false;
     return true;
 }
@@ -109,6 +110,9 @@ static bool hello_ok(check_t *c, const Peach__Hello *m)
         return fail(c, PEACH_E_PROTOCOL, "a Hello without a role");
     if (m->role == PEACH__ROLE__ROLE_WORKER && !m->registration)
         return fail(c, PEACH_E_PROTOCOL, "a worker's Hello without a registration");
+    if (!count_ok(c, m->n_doubts, WIRE_MAX_DOUBTS)) return false;
+    for (size_t i = 0; i < m->n_doubts; i++)
+        if (!session_ok(c, m->doubts[i])) return false;
     return session_ok(c, m->session) && (m->token.len == 0 || session_ok(c, m->token)) &&
            name_ok(c, m->host) && name_ok(c, m->software) && name_ok(c, m->place) &&
            (!m->registration || registration_ok(c, m->registration));
@@ -153,6 +157,7 @@ static bool jobs_ok(check_t *c, Peach__Job **jobs, size_t n_jobs)
         if (jobs[i]->weight > WIRE_MAX_WEIGHT)
             return fail(c, PEACH_E_PROTOCOL, "a weight is over 1000");
         if (!count_ok(c, jobs[i]->n_refs, WIRE_MAX_REFS) || !name_ok(c, jobs[i]->function) ||
+            (jobs[i]->origin.len > 0 && !session_ok(c, jobs[i]->origin)) ||
             !labels_ok(c, jobs[i]->require, jobs[i]->n_require))
             return false;
     }
@@ -241,8 +246,8 @@ static bool status_ok(check_t *c, const Peach__Status *m)
 {
     if (!count_ok(c, m->n_workers, WIRE_MAX_NAMES) ||
         !count_ok(c, m->n_functions, WIRE_MAX_NAMES) ||
-        !count_ok(c, m->n_clients, WIRE_MAX_NAMES) || !name_ok(c, m->version) ||
-        !message_ok(c, m->endpoint))
+        !count_ok(c, m->n_clients, WIRE_MAX_NAMES) || !count_ok(c, m->n_jobs, WIRE_MAX_NAMES) ||
+        !name_ok(c, m->version) || !message_ok(c, m->endpoint))
         return false;
     for (size_t i = 0; i < m->n_workers; i++) {
         const Peach__WorkerStatus *w = m->workers[i];
@@ -256,6 +261,36 @@ static bool status_ok(check_t *c, const Peach__Status *m)
             return false;
     for (size_t i = 0; i < m->n_clients; i++)
         if (!name_ok(c, m->clients[i]->id) || !name_ok(c, m->clients[i]->host)) return false;
+    for (size_t i = 0; i < m->n_jobs; i++)
+        if (!name_ok(c, m->jobs[i]->client) || !name_ok(c, m->jobs[i]->function)) return false;
+    return true;
+}
+
+static bool names_ok(check_t *c, char **names, size_t count)
+{
+    if (!count_ok(c, count, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < count; i++)
+        if (!name_ok(c, names[i])) return false;
+    return true;
+}
+
+static bool unbegun_ok(check_t *c, const Peach__Unbegun *m)
+{
+    if (!session_ok(c, m->origin) || !count_ok(c, m->n_tasks, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < m->n_tasks; i++) {
+        const Peach__UnbegunTask *t = m->tasks[i];
+        if (!ranges_ok(c, t->begun, t->n_begun, WIRE_MAX_ITEMS) ||
+            !ranges_ok(c, t->unbegun, t->n_unbegun, WIRE_MAX_ITEMS))
+            return false;
+    }
+    return true;
+}
+
+static bool digests_ok(check_t *c, const Peach__SourceRequest *m)
+{
+    if (!count_ok(c, m->n_digests, WIRE_MAX_BATCH)) return false;
+    for (size_t i = 0; i < m->n_digests; i++)
+        if (!digest_ok(c, m->digests[i])) return false;
     return true;
 }
 
@@ -284,7 +319,14 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
                count_ok(c, e->cancel->n_give_back, WIRE_MAX_NAMES);
     case PEACH__ENVELOPE__BODY_LEASES: return count_ok(c, e->leases->n_leases, WIRE_MAX_NAMES);
     case PEACH__ENVELOPE__BODY_PRELOAD:
-        return items_ok(c, e->preload->preloads, e->preload->n_preloads);
+        return items_ok(c, e->preload->preloads, e->preload->n_preloads) &&
+               names_ok(c, e->preload->unload, e->preload->n_unload) &&
+               names_ok(c, e->preload->revert, e->preload->n_revert) &&
+               count_ok(c, e->preload->n_order, WIRE_MAX_BATCH);
+    case PEACH__ENVELOPE__BODY_SOURCE_REQUEST: return digests_ok(c, e->source_request);
+    case PEACH__ENVELOPE__BODY_UNBEGUN: return unbegun_ok(c, e->unbegun);
+    case PEACH__ENVELOPE__BODY_CANCEL_JOBS:
+        return count_ok(c, e->cancel_jobs->n_jobs, WIRE_MAX_NAMES);
     case PEACH__ENVELOPE__BODY_PUT:
         return (e->put->number != 0 || fail(c, PEACH_E_PROTOCOL, "a value without a number")) &&
                payload_ok(c, e->put->payload);
@@ -308,6 +350,7 @@ static bool body_ok(check_t *c, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_CREDIT:
     case PEACH__ENVELOPE__BODY_STATUS_REQUEST:
     case PEACH__ENVELOPE__BODY_HEARTBEAT:
+    case PEACH__ENVELOPE__BODY_CANCEL_JOBS_REPLY:
     case PEACH__ENVELOPE__BODY_DRAIN_REPLY: return true;
     default: return fail(c, PEACH_E_PROTOCOL, "an envelope without a body that is known");
     }

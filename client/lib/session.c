@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 enum { DEFAULT_PATIENCE_MS = 30000, CHANGE_MS = 1000 };
+enum { PAUSE_MS = 200 }; /* before the list of brokers is tried again, when nobody is there */
 enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
 enum { SUBMIT_SERIAL = 3 };                                  /* its field */
 enum { ACKNOWLEDGE_BYTES = 1 << 20, ACKNOWLEDGE_MS = 100 };
@@ -55,6 +56,8 @@ static void close_socket(peach_t *self)
     self->monitor = self->socket = NULL;
 }
 
+static void move_on(peach_t *self);
+
 static int socket_failed(peach_t *self)
 {
     int rc = session_fail(self, errno == EINVAL ? PEACH_E_ARGUMENT : PEACH_E_SYSTEM,
@@ -64,23 +67,21 @@ static int socket_failed(peach_t *self)
     return rc;
 }
 
-static int open_socket(peach_t *self)
+static int connect_socket(peach_t *self, bool ipv6)
 {
     const int immediate = 1, linger = 200, beat_ms = DEFAULT_BEAT_MS;
     const int patience_ms = DEFAULT_SESSION_MS / 2;
-    const int soon_ms = 50, late_ms = 1000, queue = 1000;
-    const char *endpoint = self->endpoints.text[self->endpoint];
-    const int ipv6 = strchr(endpoint, '[') != NULL;
+    const int soon_ms = 50, late_ms = 1000, queue = 1000, six = ipv6;
     char monitor[48];
     snprintf(monitor, sizeof monitor, "inproc://session-%llu",
              (unsigned long long)++self->last_monitor);
-    close_socket(self);
     self->socket = zmq_socket(self->context, ZMQ_DEALER);
     self->monitor = zmq_socket(self->context, ZMQ_PAIR);
     const int unbounded = 0; /* few events come, but nobody may read them for long */
     if (!self->socket || !self->monitor ||
         zmq_setsockopt(self->monitor, ZMQ_RCVHWM, &unbounded, sizeof unbounded) != 0 ||
-        zmq_socket_monitor(self->socket, monitor, ZMQ_EVENT_DISCONNECTED) != 0 ||
+        zmq_socket_monitor(self->socket, monitor,
+                           ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED) != 0 ||
         zmq_connect(self->monitor, monitor) != 0)
         return socket_failed(self);
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
@@ -91,13 +92,70 @@ static int open_socket(peach_t *self)
     zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
     zmq_setsockopt(self->socket, ZMQ_SNDHWM, &queue, sizeof queue);
     zmq_setsockopt(self->socket, ZMQ_RCVHWM, &queue, sizeof queue);
-    zmq_setsockopt(self->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    zmq_setsockopt(self->socket, ZMQ_IPV6, &six, sizeof six);
+    if (zmq_connect(self->socket, self->endpoints.text[self->endpoint]) != 0)
+        return socket_failed(self);
+    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT); /* so that its descriptor tells of an event */
+    return 0;
+}
+
+/* Nobody is at the endpoint: another one may be there. With one it is ZeroMQ that tries
+   again, as long as it has an address. */
+static void endpoint_failed(peach_t *self, const char *why)
+{
+    snprintf(self->unreached, sizeof self->unreached, "%s", why);
+    if (++self->failed_endpoints < self->endpoints.count)
+        move_on(self);
+    else if (self->endpoints.count > 1)
+        close_socket(self); /* until the pause is over */
+}
+
+/* Opens the socket once the host's address is known. 0, also while it is not. */
+static int connect_resolved(peach_t *self)
+{
+    const char *why;
+    resolve_state_t state = resolve_state(self->resolve, &why);
+    if (state == RESOLVE_PENDING) return 0;
+    int rc = 0;
+    if (state == RESOLVE_FAILED) {
+        char text[sizeof self->unreached];
+        snprintf(text, sizeof text, "%s", why);
+        resolve_destroy(&self->resolve);
+        endpoint_failed(self, text);
+    } else {
+        resolve_destroy(&self->resolve);
+        rc = connect_socket(self, state == RESOLVE_IPV6);
+    }
+    return rc;
+}
+
+static int open_socket(peach_t *self)
+{
+    close_socket(self);
+    resolve_destroy(&self->resolve);
     self->welcomed = false;
     self->hello_ms = 0;
     self->opened_ms = self->now_ms = clock_ms();
-    if (zmq_connect(self->socket, endpoint) != 0) return socket_failed(self);
-    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT); /* so that its descriptor tells of an event */
-    return 0;
+    if (!(self->resolve = resolve_new(self->endpoints.text[self->endpoint])))
+        return session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+    return connect_resolved(self);
+}
+
+/* The broker is going, or gone: the next one of the list, or this one again. */
+static void move_on(peach_t *self)
+{
+    self->endpoint = (self->endpoint + 1) % self->endpoints.count;
+    open_socket(self);
+}
+
+/* There is no socket, and why that was has passed. 0 or a negative status. */
+static int reopen(peach_t *self)
+{
+    if (self->resolve) return connect_resolved(self);
+    if (clock_ms() - self->opened_ms < PAUSE_MS) return 0;
+    self->failed_endpoints = 0;
+    self->endpoint = (self->endpoint + 1) % self->endpoints.count;
+    return open_socket(self);
 }
 
 static void say_hello(peach_t *self)
@@ -171,6 +229,7 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
                    memcmp(self->token, welcome->token.data, sizeof self->token) == 0;
     memcpy(self->token, welcome->token.data, sizeof self->token);
     self->welcomed = self->known = true;
+    self->failed_endpoints = 0;
     self->welcomes++;
     self->batch.frames.shares = *welcome->place && strcmp(welcome->place, block_place()) == 0;
     if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
@@ -212,13 +271,6 @@ static void say_goodbye(peach_t *self)
     envelope.body_case = PEACH__ENVELOPE__BODY_GOODBYE;
     envelope.goodbye = &goodbye;
     wire_send(self->socket, NULL, &envelope, NULL);
-}
-
-/* The broker is going, or gone: the next one of the list, or this one again. */
-static void move_on(peach_t *self)
-{
-    self->endpoint = (self->endpoint + 1) % self->endpoints.count;
-    open_socket(self);
 }
 
 static void on_error(peach_t *self, const Peach__Error *error)
@@ -275,7 +327,7 @@ static void on_message(peach_t *self, wire_message_t **message_p)
 static int receive(peach_t *self)
 {
     enum { MESSAGES_A_TURN = 256 };
-    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+    for (int i = 0; i < MESSAGES_A_TURN && self->socket; i++) {
         wire_message_t *message;
         const char *why;
         int rc = wire_receive(self->socket, NULL, &message, &why);
@@ -289,20 +341,34 @@ static int receive(peach_t *self)
     return 0;
 }
 
+/* The next event of the monitor; 0 when there is none. */
+static uint16_t next_event(void *monitor)
+{
+    uint16_t event = 0;
+    zmq_msg_t frame;
+    zmq_msg_init(&frame);
+    if (zmq_msg_recv(&frame, monitor, ZMQ_DONTWAIT) >= 0) {
+        memcpy(&event, zmq_msg_data(&frame), sizeof event);
+        zmq_msg_recv(&frame, monitor, ZMQ_DONTWAIT); /* the endpoint */
+    }
+    zmq_msg_close(&frame);
+    return event;
+}
+
 /* After a lost connection the session goes on if the broker is there; if it is not,
    another one is tried soon. The socket is a new one, so that nothing of the old
    connection is read after what the new one brings. */
 static void watch_connection(peach_t *self)
 {
-    bool lost = false;
-    for (int rc = 0; rc >= 0;) {
-        zmq_msg_t frame;
-        zmq_msg_init(&frame);
-        rc = zmq_msg_recv(&frame, self->monitor, ZMQ_DONTWAIT);
-        zmq_msg_close(&frame);
-        lost |= rc >= 0;
+    bool lost = false, refused = false;
+    for (uint16_t event; (event = next_event(self->monitor)) != 0;) {
+        lost |= event == ZMQ_EVENT_DISCONNECTED;
+        refused |= event == ZMQ_EVENT_CONNECT_RETRIED;
     }
-    if (lost) open_socket(self);
+    if (lost)
+        open_socket(self);
+    else if (refused && !self->welcomed)
+        endpoint_failed(self, "nobody listens there");
 }
 
 /* ---- turns ---- */
@@ -369,29 +435,29 @@ int session_turn(peach_t *self, int timeout_ms)
 {
     /* Short enough to say Hello soon, and to notice a broker that came back. */
     int longest = self->welcomed ? 200 : 20;
-    int rc = self->socket ? 0 : open_socket(self);
+    int rc = self->socket ? 0 : reopen(self);
     if (rc) return rc;
     session_flush(self);
     if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
     void *const sockets[] = {self->socket, NULL};
-    struct pollfd items[] = {{-1, POLLIN, 0}, {wire_fd(self->monitor), POLLIN, 0}};
+    struct pollfd items[] = {{self->resolve ? resolve_fd(self->resolve) : -1, POLLIN, 0},
+                             {self->socket ? wire_fd(self->monitor) : -1, POLLIN, 0}};
     if (wire_poll(sockets, items, 2, timeout_ms < longest ? timeout_ms : longest) < 0 &&
         errno != EINTR)
         return session_fail(self, PEACH_E_SYSTEM, "%s", zmq_strerror(errno));
     self->now_ms = clock_ms();
     awake_at(&self->clock, self->now_ms);
-    rc = receive(self);
-    if (rc) return rc;
+    if (self->socket && (rc = receive(self)) != 0) return rc;
     if (items[1].revents) watch_connection(self);
-    if (!self->socket) return 0; /* the next turn tries again */
     if (self->refused) return self->refused;
-    keep_time(self);
+    if (self->socket) keep_time(self);
     jobs_keep_time(self);
     block_pool_trim(self->pool);
     jobs_feed(self);
     session_flush(self);
     send_cancels(self);
-    if (self->clock.awake_ms - self->heard_ms > (uint64_t)self->patience_ms)
+    if (self->patience_ms >= 0 &&
+        self->clock.awake_ms - self->heard_ms > (uint64_t)self->patience_ms)
         return session_fail(self, PEACH_E_NO_BROKER, "no broker at %s for %d s",
                             self->endpoints.text[self->endpoint], self->patience_ms / 1000);
     return 0;
@@ -427,7 +493,11 @@ int peach_poll(peach_t *self, int timeout_ms)
     return session_turn(self, timeout_ms);
 }
 
-int peach_fd(peach_t *self) { return wire_fd(self->socket); }
+int peach_fd(peach_t *self)
+{
+    if (self->socket) return wire_fd(self->socket);
+    return self->resolve ? resolve_fd(self->resolve) : -1;
+}
 
 void peach_set_patience(peach_t *self, int patience_ms) { self->patience_ms = patience_ms; }
 
@@ -441,10 +511,11 @@ static int greet(peach_t *self, int timeout_ms)
         rc = session_turn(self, session_left(deadline, self->now_ms));
     if (rc == 0 && !self->welcomed)
         rc = session_fail(self, PEACH_E_NO_BROKER,
-                          "no broker answered at %s%s within %.1f s: start one with peach broker, "
-                          "or name another with --connect or PEACH_BROKER",
+                          "no broker answered at %s%s within %.1f s%s%s%s: start one with peach "
+                          "broker, or name another with --connect or PEACH_BROKER",
                           self->endpoints.text[0], self->endpoints.count > 1 ? " (and others)" : "",
-                          timeout_ms / 1000.0);
+                          timeout_ms / 1000.0, *self->unreached ? " (" : "", self->unreached,
+                          *self->unreached ? ")" : "");
     return rc;
 }
 
@@ -455,17 +526,15 @@ static void tell(peach_error_t *error, int status, const char *message)
     snprintf(error->message, sizeof error->message, "%s", message);
 }
 
-peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *error)
+/* All but the connection; a negative status with peach_error set. */
+static int prepare(peach_t *self, const peach_connect_options_t *options)
 {
-    char text[512];
-    if (!endpoints) endpoints = getenv("PEACH_BROKER");
+    char text[1024];
+    const char *endpoints = options->endpoints ? options->endpoints : getenv("PEACH_BROKER");
     if (!endpoints || !*endpoints) endpoints = WIRE_DEFAULT_ENDPOINT;
-    tell(error, PEACH_E_MEMORY, peach_status_text(PEACH_E_MEMORY));
-    peach_t *self = sodium_init() < 0 ? NULL : calloc(1, sizeof *self);
-    if (!self) return NULL;
     list_init(&self->jobs);
     list_init(&self->puts);
-    self->patience_ms = DEFAULT_PATIENCE_MS;
+    self->patience_ms = options->patience_ms ? options->patience_ms : DEFAULT_PATIENCE_MS;
     self->now_ms = clock_ms();
     self->heard_ms = awake_at(&self->clock, self->now_ms);
     self->heartbeat_ms = DEFAULT_BEAT_MS;
@@ -475,19 +544,33 @@ peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *err
     randombytes_buf(&seed, sizeof seed);
     randombytes_buf(self->session, sizeof self->session);
     int rc = endpoints_parse(&self->endpoints, endpoints, text, sizeof text);
-    if (rc) {
-        session_fail(self, rc, "%s", text);
-    } else if (!(self->context = zmq_ctx_new()) || !(self->tasks = idmap_new(&seed)) ||
-               !(self->pool = block_pool_new())) {
-        rc = session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
-    } else {
-        rc = open_socket(self);
-        if (rc == 0) rc = greet(self, timeout_ms);
-    }
+    if (rc == 0)
+        rc = endpoints_check_exposure(&self->endpoints, options->insecure, text, sizeof text);
+    if (rc) return session_fail(self, rc, "%s", text);
+    if ((self->context = zmq_ctx_new()) != NULL && (self->tasks = idmap_new(&seed)) != NULL &&
+        (self->pool = block_pool_new()) != NULL)
+        return 0;
+    return session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+}
+
+peach_t *peach_connect_with(const peach_connect_options_t *options, peach_error_t *error)
+{
+    tell(error, PEACH_E_MEMORY, peach_status_text(PEACH_E_MEMORY));
+    peach_t *self = sodium_init() < 0 ? NULL : calloc(1, sizeof *self);
+    if (!self) return NULL;
+    int rc = prepare(self, options);
+    if (rc == 0) rc = open_socket(self);
+    if (rc == 0) rc = greet(self, options->timeout_ms);
     if (rc == 0) return self;
     tell(error, rc, peach_error(self));
     peach_close(&self);
     return NULL;
+}
+
+peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *error)
+{
+    const peach_connect_options_t options = {.endpoints = endpoints, .timeout_ms = timeout_ms};
+    return peach_connect_with(&options, error);
 }
 
 void peach_close(peach_t **self_p)
@@ -507,6 +590,7 @@ void peach_close(peach_t **self_p)
     puts_clear(self);
     pool_clear(&self->free_tasks);
     block_pool_destroy(&self->pool);
+    resolve_destroy(&self->resolve);
     close_socket(self);
     if (self->context) zmq_ctx_term(self->context);
     free(self->error);

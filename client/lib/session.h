@@ -13,6 +13,7 @@
 #include "list.h"
 #include "pool.h"
 #include "ranges.h"
+#include "resolve.h"
 #include "batch.h"
 #include <peach/peach.h>
 
@@ -27,6 +28,9 @@ typedef struct {
 struct peach {
     endpoints_t endpoints;
     size_t endpoint;                  /* the one in use */
+    size_t failed_endpoints;          /* in a row: nobody is there */
+    resolve_t *resolve;               /* of its host; NULL: that is known */
+    char unreached[640];              /* why the last one that failed did; "": it is not known */
     void *context, *socket, *monitor; /* monitor: tells when the connection is lost */
     uint64_t last_monitor;
     uint8_t session[WIRE_SESSION_BYTES];
@@ -45,8 +49,8 @@ struct peach {
     uint64_t heartbeat_ms, session_ms;
     uint64_t *cancels; /* jobs whose cancellation is still to be sent */
     size_t cancel_count;
-    uint64_t opened_ms; /* when the socket was opened */
-    int patience_ms;
+    uint64_t opened_ms; /* when the socket was opened, or was to be */
+    int patience_ms;    /* negative: for ever */
     uint64_t max_payload_bytes;
     uint32_t window_tasks, slots;
     uint64_t window_bytes;

@@ -323,8 +323,10 @@ static void wrong_arguments_are_told(void **state)
     items = peach_value_range(0, 1);
     assert_null(peach_map(p, "", &items, NULL));
     peach_error_t error;
-    assert_null(peach_connect("nonsense", 100, &error));
+    assert_null(peach_connect("tcp://nonsense", 100, &error));
     assert_int_equal(error.status, PEACH_E_ARGUMENT);
+    assert_null(peach_connect("a.example:5001", 100, &error));
+    assert_int_equal(error.status, PEACH_E_REFUSED); /* who answers there could run code here */
     assert_null(peach_connect("tcp://127.0.0.1:1", 200, &error));
     assert_int_equal(error.status, PEACH_E_NO_BROKER);
 }

@@ -13,7 +13,8 @@
 
    Threads: a peach_t and its jobs belong to one thread at a time; a program with
    several threads opens one peach_t in each, or locks. The library has no threads
-   of its own except ZeroMQ's I/O thread, no signal handlers and no global state.
+   of its own except ZeroMQ's I/O thread (and a short one that looks a host's name up), no
+   signal handlers and no global state.
 
    Nothing is sent or received but inside these functions: a program that does
    other work between two calls loses no result, but feeds its job no further.
@@ -46,9 +47,23 @@ typedef struct {
     char message[1024]; /* a sentence for the user */
 } peach_error_t;
 
-/* Connects to the first broker of the list that answers ("tcp://a:5001,tcp://b:5001";
-   NULL: $PEACH_BROKER, or tcp://127.0.0.1:5001). NULL when none answers in time or
-   the list is wrong; error (may be NULL) says why. */
+typedef struct {
+    const char *endpoints; /* "tcp://a:5001,tcp://b:5001", or shorter "a:5001,b"; NULL: */
+                           /* $PEACH_BROKER, or tcp://127.0.0.1:5001 */
+    int timeout_ms;        /* until one has to answer */
+    int patience_ms;       /* see peach_set_patience; 0: its default */
+    bool insecure;         /* allow addresses other than loopback, although nothing is encrypted */
+                           /* or authenticated; so does PEACH_INSECURE=1 in the environment */
+} peach_connect_options_t;
+
+/* Connects to the first broker of the list that answers. NULL when none does in time
+   (PEACH_E_NO_BROKER), the list is wrong (PEACH_E_ARGUMENT), or an address is not loopback
+   (PEACH_E_REFUSED); error (may be NULL) says why. Hosts that are names are looked up in a
+   thread, which ends with the answer. */
+PEACH_EXPORT peach_t *peach_connect_with(const peach_connect_options_t *options,
+                                         peach_error_t *error);
+
+/* The same with a list and a timeout. */
 PEACH_EXPORT peach_t *peach_connect(const char *endpoints, int timeout_ms, peach_error_t *error);
 
 /* Says goodbye and frees; unfinished work is cancelled. Destroy the jobs first. */
@@ -58,8 +73,8 @@ PEACH_EXPORT void peach_close(peach_t **self_p);
    Lent until the next call. */
 PEACH_EXPORT const char *peach_error(const peach_t *self);
 
-/* How long calls go on without a broker before they give up with
-   PEACH_E_NO_BROKER (default 30000). The work is not lost: call again. */
+/* How long calls go on without a broker before they give up with PEACH_E_NO_BROKER
+   (default 30000; negative: for ever). The work is not lost: call again. */
 PEACH_EXPORT void peach_set_patience(peach_t *self, int patience_ms);
 
 /* For event loops: a descriptor that becomes readable when peach_poll has something

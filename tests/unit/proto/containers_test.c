@@ -10,6 +10,7 @@
 #include "unit.h"
 
 #include <peach/status.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,12 +119,56 @@ static void endpoints_are_checked_with_a_sentence(void **state)
     assert_int_equal(endpoints_parse(&e, "tcp://a:5001,tcp://[::1]:5002", error, sizeof error), 0);
     assert_int_equal(e.count, 2);
     assert_string_equal(e.text[1], "tcp://[::1]:5002");
-    static const char *const bad[] = {"",          "a:5001",        "tcp://a",   "tcp://:5001",
-                                      "tcp://a:0", "tcp://a:70000", "tcp://a:x", "udp://a:1"};
+    static const char *const bad[] = {"",
+                                      "::1",
+                                      "a b",
+                                      "/tmp/socket",
+                                      ":5001",
+                                      "a:",
+                                      "70000",
+                                      "tcp://a",
+                                      "tcp://:5001",
+                                      "tcp://a:0",
+                                      "tcp://a:70000",
+                                      "tcp://a:x",
+                                      "tcp://::1:5001",
+                                      "udp://a:1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(endpoints_parse(&e, bad[i], error, sizeof error), PEACH_E_ARGUMENT);
         assert_non_null(strstr(error, "endpoint"));
     }
+}
+
+static void short_endpoints_are_written_in_full(void **state)
+{
+    (void)state;
+    static endpoints_t e;
+    char error[600];
+    const char *list = "a,a:7,5003,[::1],[::1]:7,a-b.example,127.0.0.1:*";
+    static const char *const full[] = {"tcp://a:5001",         "tcp://a:7",
+                                       "tcp://127.0.0.1:5003", "tcp://[::1]:5001",
+                                       "tcp://[::1]:7",        "tcp://a-b.example:5001",
+                                       "tcp://127.0.0.1:*"};
+    assert_int_equal(endpoints_parse(&e, list, error, sizeof error), 0);
+    assert_int_equal(e.count, sizeof full / sizeof *full);
+    for (size_t i = 0; i < e.count; i++) assert_string_equal(e.text[i], full[i]);
+}
+
+static void names_are_told_from_addresses_and_bound_as_addresses(void **state)
+{
+    (void)state;
+    char host[ENDPOINT_BYTES], error[600], endpoint[ENDPOINT_BYTES] = "tcp://localhost:5001";
+    assert_true(endpoint_host_name(endpoint, host));
+    assert_string_equal(host, "localhost");
+    assert_false(endpoint_host_name("tcp://127.0.0.1:1", host));
+    assert_false(endpoint_host_name("tcp://[::1]:1", host));
+    assert_false(endpoint_host_name("tcp://*:1", host));
+    assert_false(endpoint_host_name("ipc:///tmp/x", host));
+    assert_int_equal(endpoint_for_bind(endpoint, error, sizeof error), 0);
+    assert_true(endpoint_is_loopback(endpoint) && !endpoint_host_name(endpoint, host));
+    snprintf(endpoint, sizeof endpoint, "tcp://no-such-host.invalid:1");
+    assert_int_equal(endpoint_for_bind(endpoint, error, sizeof error), PEACH_E_ARGUMENT);
+    assert_non_null(strstr(error, "no-such-host.invalid"));
 }
 
 static void only_loopback_is_allowed_without_a_word(void **state)
@@ -153,6 +198,8 @@ int main(void)
         cmocka_unit_test(an_idmap_keeps_what_was_put_and_loses_what_was_removed),
         cmocka_unit_test(ranges_behave_as_a_set_of_items),
         cmocka_unit_test(endpoints_are_checked_with_a_sentence),
+        cmocka_unit_test(short_endpoints_are_written_in_full),
+        cmocka_unit_test(names_are_told_from_addresses_and_bound_as_addresses),
         cmocka_unit_test(only_loopback_is_allowed_without_a_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

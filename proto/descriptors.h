@@ -1,0 +1,16 @@
+/* How many files and connections a program of ours may have open.
+
+   This Source Code Form is subject to the terms of the Mozilla Public
+   License, v. 2.0. If a copy of the MPL was not distributed with this file,
+   You can obtain one at https://mozilla.org/MPL/2.0/. */
+#ifndef PEACH_DESCRIPTORS_H
+#define PEACH_DESCRIPTORS_H
+
+/* As many as the system lets us have: the usual soft limit of 1,024 is for programs that use
+   select. */
+void descriptors_raise(void);
+
+/* The limit that was there before, for a program of others that this process becomes. */
+void descriptors_restore(void);
+
+#endif
