@@ -1,10 +1,12 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "arguments.h"
 #include "broker.h"
 #include "config.h"
 #include "descriptors.h"
 #include "log.h"
+#include "standard.h"
 #include "stop.h"
 #include "version.h"
 #include "wire.h"
@@ -105,27 +107,38 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+/* Wrong usage: the exit status for what the command line says. */
+static int usage(const char *error)
+{
+    fprintf(stderr, "peach-broker: %s\n", error);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
+    static const struct argp_child children[] = {{&arguments_help, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,
         parse,
         NULL,
         "The broker of a peach fleet: clients and workers connect to it.\v"
         "SIGTERM lets it finish what it has; a second one ends it at once.",
-        NULL,
+        children,
         NULL,
         NULL};
     arguments_t a = {.broker = {.bind = WIRE_DEFAULT_ENDPOINT, .session_ms = 10000}};
     char error[512];
     int status;
+    standard_open(STANDARD_EMPTY);
     argp_err_exit_status = EXIT_USAGE;
     argv = config_arguments("broker", options, &argc, argv, error, sizeof error);
-    if (!argv) {
-        fprintf(stderr, "peach-broker: %s\n", error);
-        return EXIT_USAGE;
+    if (!argv) return usage(error);
+    const char *unknown = arguments_unknown(options, argc, argv);
+    if (unknown) {
+        arguments_explain(options, unknown, error, sizeof error);
+        return usage(error);
     }
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &a);
     if (sodium_init() < 0) return EXIT_FAILURE;
     if (a.with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
     log_open("peach-broker",

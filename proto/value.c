@@ -494,7 +494,7 @@ static peach_value_t *scalar(peach_dtype_t dtype, const unsigned char *p)
     }
     case PEACH_DTYPE_UINT64: {
         LOAD(uint64_t);
-        return x > INT64_MAX ? peach_value_double((double)x) : peach_value_int((int64_t)x);
+        return x > INT64_MAX ? peach_value_array(dtype, 0, NULL, &x) : peach_value_int((int64_t)x);
     }
     case PEACH_DTYPE_FLOAT32: {
         LOAD(float);

@@ -4,6 +4,9 @@
 #include "value_tree.h"
 
 #include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <sodium.h>
@@ -15,10 +18,23 @@
 
 static int convert(const json_t *json, int depth, peach_value_t **out);
 
-/* {"$bytes": …} and {"$float": …}: what to_json writes for what JSON lacks. */
+/* A number beyond int64, which no scalar holds: an array without dimensions. */
+static peach_value_t *unsigned_of(const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno || !isdigit((unsigned char)*text) || *end) return NULL;
+    if (number <= INT64_MAX) return peach_value_int((int64_t)number);
+    return peach_value_array(PEACH_DTYPE_UINT64, 0, NULL, &number);
+}
+
+/* {"$bytes": …}, {"$float": …} and {"$uint": …}: what to_json writes for what JSON lacks. */
 static peach_value_t *tagged(const json_t *json)
 {
     if (json_object_size(json) != 1) return NULL;
+    const char *digits = json_string_value(json_object_get(json, "$uint"));
+    if (digits) return unsigned_of(digits);
     const char *text = json_string_value(json_object_get(json, "$float"));
     if (text && strcmp(text, "nan") == 0) return peach_value_double(NAN);
     if (text && strcmp(text, "inf") == 0) return peach_value_double(INFINITY);
@@ -87,6 +103,22 @@ static int convert(const json_t *json, int depth, peach_value_t **out)
     return *out ? 0 : PEACH_E_MEMORY;
 }
 
+/* What is wrong and where; of a number that is too large, which. */
+static void explain(const json_error_t *why, const char *text, char *error, size_t error_size)
+{
+    size_t end = why->position > 0 ? (size_t)why->position : 0, begin = end;
+    while (begin > 0 && (isdigit((unsigned char)text[begin - 1]) || text[begin - 1] == '-'))
+        begin--;
+    if (json_error_code(why) == json_error_numeric_overflow && strstr(why->text, "integer") &&
+        begin < end)
+        snprintf(error, error_size,
+                 "the integer %.*s does not fit into 64 bits (column %d): write it as a string, as "
+                 "a double (1.5e19), or up to 2^64-1 as {\"$uint\": \"DIGITS\"}",
+                 (int)(end - begin < 40 ? end - begin : 40), text + begin, why->column);
+    else
+        snprintf(error, error_size, "%s (column %d)", why->text, why->column);
+}
+
 int peach_value_from_json(const char *text, size_t size, peach_value_t **value_p, char *error,
                           size_t error_size)
 {
@@ -95,10 +127,8 @@ int peach_value_from_json(const char *text, size_t size, peach_value_t **value_p
     json_error_t why;
     size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
     json_t *json = json_loadb(text, size, flags, &why);
-    if (!json && json_error_code(&why) == json_error_numeric_overflow)
-        json = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &why);
     if (!json) {
-        if (error) snprintf(error, error_size, "%s (column %d)", why.text, why.column);
+        if (error) explain(&why, text, error, error_size);
         return PEACH_E_JSON;
     }
     int rc = convert(json, 0, value_p);
@@ -143,15 +173,33 @@ static json_t *bytes_of(const peach_value_t *v)
     return json;
 }
 
+/* The element, where it is one that no integer of JSON's reader holds; else NULL. */
+static json_t *unsigned_at(const peach_value_t *v, size_t i)
+{
+    if (v->array.dtype != PEACH_DTYPE_UINT64 || v->array.ndim > 1) return NULL;
+    uint64_t number;
+    memcpy(&number, (const char *)v->array.data + i * sizeof number, sizeof number);
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, number);
+    return number > INT64_MAX ? json_pack("{s:s}", "$uint", digits) : NULL;
+}
+
+static json_t *element_of(const peach_value_t *v, size_t i, writer_t *writer)
+{
+    json_t *json = unsigned_at(v, i);
+    if (json) return json;
+    peach_value_t *element = peach_value_element(v, i);
+    json = element ? json_of(element, writer) : NULL;
+    peach_value_destroy(&element);
+    return json;
+}
+
 static json_t *array_of(const peach_value_t *v, writer_t *writer)
 {
-    json_t *list = v->array.ndim ? json_array() : NULL;
-    for (size_t i = 0; i < peach_value_length(v); i++) {
-        peach_value_t *element = peach_value_element(v, i);
-        json_t *json = element ? json_of(element, writer) : NULL;
-        peach_value_destroy(&element);
-        if (v->array.ndim == 0) return json;
-        if (json_array_append_new(list, json) != 0) {
+    if (v->array.ndim == 0) return element_of(v, 0, writer);
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < peach_value_length(v); i++) {
+        if (json_array_append_new(list, element_of(v, i, writer)) != 0) {
             json_decref(list);
             return NULL;
         }

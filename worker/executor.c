@@ -6,6 +6,8 @@
    started by peach-worker only, with the channel and the shared page open. */
 #include "executor.h"
 
+#include "standard.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +79,7 @@ static void serve(executor_t *x)
 int main(int argc, char **argv)
 {
     executor_t x = {0};
+    standard_open(STANDARD_EMPTY);
     void *page = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, SHARED_FD, 0);
     if (argc != 2 || page == MAP_FAILED)
         executor_die("this program is started by peach-worker; see peach worker --help");

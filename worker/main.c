@@ -1,7 +1,9 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
+#include "arguments.h"
 #include "config.h"
+#include "standard.h"
 #include "stop.h"
 #include "version.h"
 #include "wire.h"
@@ -178,8 +180,16 @@ static const char *find_executor(void)
     return NULL;
 }
 
+/* Wrong usage: the exit status for what the command line says. */
+static int usage(const char *error)
+{
+    fprintf(stderr, "peach-worker: %s\n", error);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
+    static const struct argp_child children[] = {{&arguments_help, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,
         parse,
@@ -187,7 +197,7 @@ int main(int argc, char **argv)
         "A worker of a peach fleet: runs tasks in one process a slot.\v"
         "It may be started before its broker and waits for it. SIGTERM lets it finish what it "
         "runs; a second one ends it at once.",
-        NULL,
+        children,
         NULL,
         NULL};
     const char *environment = getenv("PEACH_BROKER");
@@ -198,13 +208,16 @@ int main(int argc, char **argv)
                                 .cache_bytes = (uint64_t)1024 << 20}};
     char error[1024];
     int status;
+    standard_open(STANDARD_EMPTY);
     argp_err_exit_status = EXIT_USAGE;
     argv = config_arguments("worker", options, &argc, argv, error, sizeof error);
-    if (!argv) {
-        fprintf(stderr, "peach-worker: %s\n", error);
-        return EXIT_USAGE;
+    if (!argv) return usage(error);
+    const char *unknown = arguments_unknown(options, argc, argv);
+    if (unknown) {
+        arguments_explain(options, unknown, error, sizeof error);
+        return usage(error);
     }
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &a);
     a.worker.preloads = a.preloads;
     a.worker.labels = a.labels;
     if (sodium_init() < 0) return EXIT_FAILURE;

@@ -103,8 +103,17 @@ def load_file(name, path, source):
 
 
 def load_module(name):
-    """module:NAME; {NAME: callable, module.NAME: callable}."""
+    """module:NAME; {NAME: callable, module.NAME: callable}.
+
+    Modules of the folder that the worker was started in count, too, as with python -m.
+    """
     module_name, _, attribute = name.partition(":")
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed
+        folder = None
+    if folder and folder not in sys.path:
+        sys.path.insert(0, folder)
     value = importlib.import_module(module_name)
     for part in attribute.split("."):
         value = getattr(value, part)
@@ -135,6 +144,26 @@ def check_environment(needs):
     return after
 
 
+class SourceError(Exception):
+    """The source of a function makes none: no item of its job can run."""
+
+
+def compile_source(text):
+    """The source as code: of an expression, or else of statements."""
+    import traceback
+
+    try:
+        return compile(text.strip(), "<source>", "eval"), True
+    except SyntaxError:
+        pass
+    try:
+        return compile(text, "<source>", "exec"), False
+    except SyntaxError as error:
+        shown = "".join(traceback.format_exception_only(SyntaxError, error)[1:-1]).rstrip()
+        raise SourceError(
+            f"SyntaxError: {error.msg} (the source, line {error.lineno})\n{shown}") from None
+
+
 def load_code(code):
     """The function that a job brought: itself, or its source.
 
@@ -146,15 +175,21 @@ def load_code(code):
             raise TypeError(f"a {type(code).__name__} came where a function should be")
         return code
     space = {"__name__": "peach_source"}
+    compiled, is_expression = compile_source(code)
     try:
-        function = eval(compile(code.strip(), "<source>", "eval"), space)
-    except SyntaxError:
-        exec(compile(code, "<source>", "exec"), space)
+        function = eval(compiled, space)
+    except NameError as error:
+        name = getattr(error, "name", None)  # since Python 3.10
+        if not is_expression or name not in compiled.co_names:
+            raise
+        raise SourceError(f"the source is no function: {error}; "
+                          f"is 'lambda {name}: {code.strip()}' meant?") from None
+    if not is_expression:
         functions = [f for f in space.values() if isinstance(f, types.FunctionType)
                      and f.__module__ == "peach_source"]
         function = functions[-1] if functions else None
     if not callable(function):
-        raise TypeError("the source is no function: lambda x: ..., or def f(x): ...")
+        raise SourceError("the source is no function: lambda x: ..., or def f(x): ...")
     return function
 
 
@@ -190,8 +225,10 @@ def describe(error):
     """(type, message, traceback) of an exception, without the executor's own frames."""
     import traceback
 
-    remember_lines()
     kind = type(error)
+    if kind is SourceError:
+        return "peach.SourceError", str(error), ""
+    remember_lines()
     module = "" if kind.__module__ == "builtins" else kind.__module__ + "."
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in (

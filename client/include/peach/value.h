@@ -127,8 +127,8 @@ PEACH_EXPORT const peach_value_t *peach_value_at(const peach_value_t *self, size
 
 /* Element i of a list (a copy) or of an array along its first dimension: a number when
    it has one dimension or none (then i is 0), an array when it has more. A uint64
-   beyond int64 becomes a double. The caller's; NULL past the end, for other kinds, or when memory
-   is out. */
+   beyond int64 is an array without dimensions, so that no digit is lost. The caller's; NULL past
+   the end, for other kinds, or when memory is out. */
 PEACH_EXPORT peach_value_t *peach_value_element(const peach_value_t *self, size_t i);
 
 /* Key i of a map; lent. NULL past the end. */
@@ -161,16 +161,16 @@ PEACH_EXPORT int peach_value_unpack(const void *bytes, size_t size, peach_value_
 
 /* ---- JSON ---- */
 
-/* Reads one JSON text. Integers beyond int64 become doubles. On failure
-   *value_p is NULL and error (of error_size bytes, or NULL) says what is wrong
+/* Reads one JSON text. An integer beyond int64 is an error: it would lose digits as a double.
+   On failure *value_p is NULL and error (of error_size bytes, or NULL) says what is wrong
    and where. */
 PEACH_EXPORT int peach_value_from_json(const char *text, size_t size, peach_value_t **value_p,
                                        char *error, size_t error_size);
 
 /* One line of JSON, to be freed with free(); NULL when memory is out. Arrays
    become nested lists; what JSON lacks is written as an object that from_json
-   reads back: bytes {"$bytes": "<base64>"}, and {"$float": "nan"}, "inf" or
-   "-inf". A Python object becomes {"$pickle": [bytes, buffer, ...]}, which is not read
+   reads back: bytes {"$bytes": "<base64>"}, {"$float": "nan"}, "inf" or "-inf", and a
+   uint64 beyond int64 {"$uint": "<digits>"}. A Python object becomes {"$pickle": [bytes, buffer, ...]}, which is not read
    back. */
 PEACH_EXPORT char *peach_value_to_json(const peach_value_t *self);
 

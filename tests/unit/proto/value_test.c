@@ -213,7 +213,7 @@ static void json_goes_in_and_out(void **state)
     check_json("0.1", "0.1");
     check_json("[0.1, 0.30000000000000004]", "[0.10000000000000001,0.30000000000000004]");
     check_json("9223372036854775807", "9223372036854775807");
-    check_json("18446744073709551616", "1.8446744073709552e19");
+    check_json("1.8446744073709552e19", "1.8446744073709552e19");
     check_json("{\"$bytes\":\"AAEC\"}", "{\"$bytes\":\"AAEC\"}");
     check_json("[{\"$float\":\"nan\"},{\"$float\":\"-inf\"}]",
                "[{\"$float\":\"nan\"},{\"$float\":\"-inf\"}]");
@@ -238,6 +238,47 @@ static void broken_json_is_told_with_its_place(void **state)
                          PEACH_E_JSON);
         assert_null(value);
         assert_non_null(strstr(error, "column"));
+    }
+}
+
+static void an_integer_beyond_64_bits_is_an_error_that_names_it(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"12345678901234567890", "[1, -9223372036854775809]",
+                                      "{\"id\": 18446744073709551616}"};
+    static const char *const named[] = {" 12345678901234567890 ", " -9223372036854775809 ",
+                                        " 18446744073709551616 "};
+    char error[300];
+    peach_value_t *value;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(peach_value_from_json(bad[i], strlen(bad[i]), &value, error, sizeof error),
+                         PEACH_E_JSON);
+        assert_null(value);
+        assert_non_null(strstr(error, named[i]));
+    }
+    const char *ends = "[9223372036854775807,-9223372036854775808]";
+    assert_int_equal(peach_value_from_json(ends, strlen(ends), &value, NULL, 0), 0);
+    char *text = peach_value_to_json(value);
+    assert_string_equal(text, ends);
+    free(text);
+    peach_value_destroy(&value);
+}
+
+static void a_uint64_is_read_back_as_it_was_written(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "{\"$uint\":\"18446744073709551615\"}", "{\"$uint\":\"9223372036854775808\"}",
+        /* these are maps */
+        "{\"$uint\":\"18446744073709551616\"}", "{\"$uint\":\"-1\"}", "{\"$uint\":7}"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        peach_value_t *value;
+        assert_int_equal(peach_value_from_json(texts[i], strlen(texts[i]), &value, NULL, 0), 0);
+        assert_int_equal(peach_value_kind(value), i < 2 ? PEACH_ARRAY : PEACH_MAP);
+        char *text = peach_value_to_json(value);
+        assert_string_equal(text, texts[i]);
+        free(text);
+        peach_value_destroy(&value);
     }
 }
 
@@ -313,11 +354,13 @@ static void elements_of_arrays_are_numbers_and_rows(void **state)
     peach_value_t *v = peach_value_array(PEACH_DTYPE_UINT64, 1, &three, big);
     peach_value_t *e = peach_value_element(v, 1);
     double d;
-    assert_int_equal(peach_value_kind(e), PEACH_DOUBLE);
+    assert_int_equal(peach_value_array_dtype(e), PEACH_DTYPE_UINT64);
+    assert_int_equal(peach_value_array_ndim(e), 0);
+    assert_memory_equal(peach_value_array_bytes(e, NULL), &big[1], sizeof big[1]);
     peach_value_destroy(&e);
     assert_null(peach_value_element(v, 3));
     char *text = peach_value_to_json(v);
-    assert_string_equal(text, "[1,1.8446744073709552e19,2]");
+    assert_string_equal(text, "[1,{\"$uint\":\"18446744073709551615\"},2]");
     free(text);
     peach_value_destroy(&v);
     v = peach_value_array(PEACH_DTYPE_FLOAT32, 1, &three, reals);
@@ -328,7 +371,7 @@ static void elements_of_arrays_are_numbers_and_rows(void **state)
     peach_value_destroy(&v);
     v = peach_value_array(PEACH_DTYPE_UINT64, 0, NULL, &big[1]);
     text = peach_value_to_json(v);
-    assert_string_equal(text, "1.8446744073709552e19");
+    assert_string_equal(text, "{\"$uint\":\"18446744073709551615\"}");
     free(text);
     peach_value_destroy(&v);
 }
@@ -398,6 +441,8 @@ int main(void)
         cmocka_unit_test(a_pickle_has_bytes_and_buffers),
         cmocka_unit_test(json_goes_in_and_out),
         cmocka_unit_test(broken_json_is_told_with_its_place),
+        cmocka_unit_test(an_integer_beyond_64_bits_is_an_error_that_names_it),
+        cmocka_unit_test(a_uint64_is_read_back_as_it_was_written),
         cmocka_unit_test(getters_say_no_to_other_kinds),
         cmocka_unit_test(items_travel_as_a_block_when_they_are_numbers),
         cmocka_unit_test(elements_of_arrays_are_numbers_and_rows),
