@@ -141,6 +141,7 @@ static void on_client(broker_t *b, peer_t *peer, wire_message_t *message)
         view_status(b, peer, e->status_request->request);
         break;
     case PEACH__ENVELOPE__BODY_DRAIN: on_drain(b, peer, e->drain); break;
+    case PEACH__ENVELOPE__BODY_CANCEL_JOBS: work_cancel_jobs(b, peer, e->cancel_jobs); break;
     case PEACH__ENVELOPE__BODY_HEARTBEAT: on_acknowledgement(b, peer, e->heartbeat); break;
     case PEACH__ENVELOPE__BODY_GOODBYE: session_end(b, peer, "said goodbye"); break;
     default: refuse(b, peer, "a client may not send this message");
@@ -157,8 +158,10 @@ static void on_worker(broker_t *b, peer_t *peer, wire_message_t *message)
         if (!session_settle(b, peer, e->leases)) refuse(b, peer, "nobody asked for its leases");
         break;
     case PEACH__ENVELOPE__BODY_REGISTRATION: library_register(b, peer, e->registration); break;
+    case PEACH__ENVELOPE__BODY_PRELOAD: library_restore(b, peer, message); break;
     case PEACH__ENVELOPE__BODY_DRAIN: sched_worker_drain(b->sched, peer->worker); break;
     case PEACH__ENVELOPE__BODY_DROP: blob_drop(b, peer, e->drop); break;
+    case PEACH__ENVELOPE__BODY_UNBEGUN: verdicts_take(b, e->unbegun); break;
     case PEACH__ENVELOPE__BODY_HEARTBEAT: break;
     case PEACH__ENVELOPE__BODY_GOODBYE: session_leave(b, peer); break;
     default: refuse(b, peer, "a worker may not send this message");
@@ -202,20 +205,6 @@ static bool receive(broker_t *b)
     }
     zmq_msg_close(&route);
     return rc != PEACH_E_TIMEOUT && rc != PEACH_E_SYSTEM;
-}
-
-/* Connections that do not speak ZeroMQ never reach the socket; its monitor sees
-   them. */
-static void count_bad_connections(broker_t *b)
-{
-    for (;;) {
-        zmq_msg_t frame;
-        zmq_msg_init(&frame);
-        if (zmq_msg_recv(&frame, b->monitor, ZMQ_DONTWAIT) < 0) break;
-        bool event = zmq_msg_more(&frame);
-        if (event) b->bad_connections++;
-        zmq_msg_close(&frame);
-    }
 }
 
 /* ---- time ---- */
@@ -336,7 +325,7 @@ int broker_run(broker_t *b, int stop_fd)
     struct pollfd items[] = {
         {-1, POLLIN, 0}, {stop_fd, POLLIN, 0}, {wire_fd(b->monitor), POLLIN, 0}};
     int stops = 0;
-    count_bad_connections(b); /* so that the descriptor tells of the next one */
+    listener_events(b); /* so that the descriptor tells of the next one */
     while (!finished(b)) {
         uint64_t due = b->ticked_ms + TICK_MS;
         int wait = due > b->now_ms ? (int)(due - b->now_ms) : 0;
@@ -348,7 +337,7 @@ int broker_run(broker_t *b, int stop_fd)
             if (++stops > 1) break;
             b->draining = true;
         }
-        if (items[2].revents) count_bad_connections(b);
+        if (items[2].revents) listener_events(b);
         for (int i = 0; i < MESSAGES_A_TURN && receive(b); i++) {
         }
         keep_time(b);
@@ -361,46 +350,6 @@ int broker_run(broker_t *b, int stop_fd)
 
 /* ---- life ---- */
 
-static int open_socket(broker_t *b, char *error, size_t size)
-{
-    const int mandatory = 1, linger = 500, beat_ms = (int)b->options.heartbeat_ms;
-    const int patience_ms = (int)(b->options.session_ms - session_return_ms(b));
-    const int queue = 200, backlog = 1024, ipv6 = endpoint_is_ipv6(b->options.bind);
-    const int64_t largest =
-        (int64_t)(b->options.max_payload_bytes > WIRE_MAX_ENVELOPE ? b->options.max_payload_bytes
-                                                                   : WIRE_MAX_ENVELOPE);
-    b->context = zmq_ctx_new();
-    b->router = b->context ? zmq_socket(b->context, ZMQ_ROUTER) : NULL;
-    if (!b->router) {
-        snprintf(error, size, "ZeroMQ: %s", zmq_strerror(errno));
-        return PEACH_E_SYSTEM;
-    }
-    zmq_setsockopt(b->router, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory);
-    zmq_setsockopt(b->router, ZMQ_LINGER, &linger, sizeof linger);
-    zmq_setsockopt(b->router, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
-    zmq_setsockopt(b->router, ZMQ_HEARTBEAT_TIMEOUT, &patience_ms, sizeof patience_ms);
-    zmq_setsockopt(b->router, ZMQ_SNDHWM, &queue, sizeof queue);
-    zmq_setsockopt(b->router, ZMQ_RCVHWM, &queue, sizeof queue);
-    zmq_setsockopt(b->router, ZMQ_BACKLOG, &backlog, sizeof backlog);
-    zmq_setsockopt(b->router, ZMQ_IPV6, &ipv6, sizeof ipv6);
-    zmq_setsockopt(b->router, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
-    if (zmq_socket_monitor(b->router, "inproc://monitor",
-                           ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                               ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) != 0 ||
-        !(b->monitor = zmq_socket(b->context, ZMQ_PAIR)) ||
-        zmq_connect(b->monitor, "inproc://monitor") != 0 ||
-        zmq_bind(b->router, b->options.bind) != 0) {
-        snprintf(error, size, "cannot bind '%s': %s%s", b->options.bind, zmq_strerror(errno),
-                 errno == EADDRINUSE ? " (another broker is there? peach status tells; or choose "
-                                       "another port with --bind)"
-                                     : "");
-        return PEACH_E_SYSTEM;
-    }
-    size_t length = sizeof b->endpoint;
-    zmq_getsockopt(b->router, ZMQ_LAST_ENDPOINT, b->endpoint, &length);
-    return 0;
-}
-
 int shell_init(broker_t *b)
 {
     sched_config_t config = {0};
@@ -412,7 +361,9 @@ int shell_init(broker_t *b)
     list_init(&b->dirty);
     list_init(&b->lost);
     list_init(&b->preloads);
+    list_init(&b->unloaded);
     list_init(&b->waiters);
+    list_init(&b->verdicts);
     randombytes_buf(&config.seed, sizeof config.seed);
     randombytes_buf(&config.first_lease, sizeof config.first_lease);
     b->started_ms = b->now_ms = awake_ms(&b->clock);
@@ -448,7 +399,7 @@ broker_t *broker_new(const broker_options_t *options, int *status, char *error, 
     if (!b) return NULL;
     b->options = *options;
     b->options.bind = bind.text[0];
-    if ((*status = shell_init(b)) != 0 || (*status = open_socket(b, error, error_size)) != 0)
+    if ((*status = shell_init(b)) != 0 || (*status = listener_open(b, error, error_size)) != 0)
         broker_destroy(&b);
     else
         b->options.bind = b->endpoint;
@@ -462,11 +413,12 @@ void shell_clear(broker_t *b)
     sched_destroy(&b->sched);
     for (node_t *n; (n = list_first(&b->peers)) != NULL;) {
         peer_t *peer = LIST_ITEM(n, peer_t, node);
-        library_forget(b, peer);
+        waiters_forget(b, peer);
         blob_forget(b, peer);
         peer_destroy(&peer);
     }
     library_clear(b);
+    verdicts_clear(b);
     table_destroy(&b->routes);
     table_destroy(&b->sessions);
     idmap_destroy(&b->blobs);

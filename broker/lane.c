@@ -288,6 +288,7 @@ int lane_queue(sched_t *s, part_t *part, bool front)
     if (flow_enter(s, flow, job->priority) != 0) return PEACH_E_MEMORY;
     list_t *queue = &flow->queues[job->priority];
     (front ? list_prepend : list_append)(queue, &part->entry.node);
+    job->queued++;
     job->client->queued++;
     s->counts.queued_tasks++;
     return 0;
@@ -295,8 +296,9 @@ int lane_queue(sched_t *s, part_t *part, bool front)
 
 void lane_unqueue(sched_t *s, part_t *part)
 {
-    const job_t *job = part->task->job;
+    job_t *job = part->task->job;
     flow_leave(job->flow, &part->entry, job->priority);
+    job->queued--;
     job->client->queued--;
     s->counts.queued_tasks--;
 }
@@ -306,6 +308,7 @@ int lane_queue_run(sched_t *s, run_t *run)
     job_t *job = run->job;
     if (flow_enter(s, job->flow, job->priority) != 0) return PEACH_E_MEMORY;
     list_append(&job->flow->queues[job->priority], &run->entry.node);
+    job->queued += run->count;
     job->client->queued += run->count;
     s->counts.queued_tasks += run->count;
     return 0;
@@ -432,6 +435,7 @@ static void grant(sched_t *s, flow_t *flow, entry_t *entry, sched_worker_t *work
     worker->lease_count++;
     worker->load_ns += part->cost_ns;
     worker->bytes += task->bytes;
+    task->job->running++;
     client->running++;
     s->counts.leases++;
     s->time = client->time;
@@ -439,8 +443,8 @@ static void grant(sched_t *s, flow_t *flow, entry_t *entry, sched_worker_t *work
     worker_sort(s, worker);
     size_t count;
     const range_t *todo = ranges_all(&part->todo, &count);
-    sched_order_t order = {
-        part->lease, task->job->user, task->first_item, task->items, task->payload, todo, count};
+    sched_order_t order = {part->lease, task->job->user, task->number, task->first_item,
+                           task->items, task->payload,   todo,         count};
     s->ops.assign(s->shell, worker->user, &order);
 }
 

@@ -40,6 +40,7 @@ static void lease_close(sched_t *s, part_t *part)
     w->load_ns -= part->cost_ns;
     w->bytes -= part->task->bytes;
     s->counts.leases--;
+    part->task->job->running--;
     if (part->task->job->client) part->task->job->client->running--;
     part->lease = 0;
     part->worker = NULL;
@@ -129,7 +130,7 @@ static void note(part_t *part, int status)
 }
 
 bool sched_items_done(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t first, uint32_t count,
-                      int status, void **client, uint64_t *number)
+                      int status, sched_owner_t *owner)
 {
     part_t *part = lease_find(s, w, lease);
     if (!part || !ranges_remove(&part->todo, first, count)) return false;
@@ -137,18 +138,15 @@ bool sched_items_done(sched_t *s, sched_worker_t *w, uint64_t lease, uint32_t fi
     job_t *job = part->task->job;
     if (!job->client) return false;
     s->counts.done_items += count;
-    *client = job->client->user;
-    *number = part->task->number;
+    *owner = task_owner(part->task);
     return true;
 }
 
-bool sched_lease_owner(sched_t *s, const sched_worker_t *w, uint64_t lease, void **client,
-                       uint64_t *number)
+bool sched_lease_owner(sched_t *s, const sched_worker_t *w, uint64_t lease, sched_owner_t *owner)
 {
     const part_t *part = lease_find(s, w, lease);
     if (!part || !part->task->job->client) return false;
-    *client = part->task->job->client->user;
-    *number = part->task->number;
+    *owner = task_owner(part->task);
     return true;
 }
 

@@ -7,24 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-shell_job_t *shell_job_new(const Peach__Job *job)
-{
-    shell_job_t *self = calloc(1, sizeof *self);
-    if (!self) return NULL;
-    self->references = 1;
-    if (!(self->message = wire_copy(&job->base))) shell_job_unref(&self);
-    return self;
-}
-
-void shell_job_unref(shell_job_t **self_p)
-{
-    shell_job_t *self = *self_p;
-    *self_p = NULL;
-    if (!self || --self->references > 0) return;
-    if (self->message) peach__job__free_unpacked(self->message, NULL);
-    free(self);
-}
-
 peer_t *peer_new(const Peach__Hello *hello)
 {
     peer_t *self = calloc(1, sizeof *self);
@@ -36,16 +18,32 @@ peer_t *peer_new(const Peach__Hello *hello)
     self->host = strdup(hello->host);
     outbox_init(&self->outbox);
     list_init(&self->blobs);
+    jobs_init(&self->jobs);
     zmq_msg_init(&self->route);
     if (!self->host) peer_destroy(&self);
     return self;
 }
 
+int peer_hello(peer_t *self, const Peach__Hello *hello)
+{
+    size_t count = hello->n_doubts;
+    uint8_t(*doubts)[WIRE_SESSION_BYTES] = count ? malloc(count * sizeof *doubts) : NULL;
+    if (count && !doubts) return PEACH_E_MEMORY;
+    for (size_t i = 0; i < count; i++) memcpy(doubts[i], hello->doubts[i].data, sizeof doubts[i]);
+    free(self->doubts);
+    self->doubts = doubts;
+    self->doubt_count = count;
+    self->attempt = hello->attempt;
+    self->batch.frames.shares = *hello->place && strcmp(hello->place, block_place()) == 0;
+    return 0;
+}
+
 static void batch_clear(peer_t *self)
 {
     wire_batch_clear(&self->batch);
-    for (size_t i = 0; i < self->job_count && i < PEER_JOBS; i++) shell_job_unref(&self->jobs[i]);
-    self->job_count = 0;
+    for (size_t i = 0; i < self->batch_job_count && i < PEER_JOBS; i++)
+        shell_job_unref(&self->batch_jobs[i]);
+    self->batch_job_count = 0;
 }
 
 static unsigned batch_body(const peer_t *self)
@@ -93,6 +91,7 @@ void peer_destroy(peer_t **self_p)
     *self_p = NULL;
     if (!self) return;
     batch_clear(self);
+    jobs_clear(&self->jobs);
     outbox_clear(&self->outbox);
     wire_batch_free(&self->batch);
     list_remove(&self->node);
@@ -100,6 +99,7 @@ void peer_destroy(peer_t **self_p)
     list_remove(&self->lost_node);
     zmq_msg_close(&self->route);
     if (self->registration) peach__registration__free_unpacked(self->registration, NULL);
+    free(self->doubts);
     free(self->host);
     free(self);
 }
@@ -150,18 +150,18 @@ int peer_send(peer_t *self, void *router, const Peach__Envelope *envelope,
 
 int peer_batch_job(peer_t *self, shell_job_t *job, uint32_t *index)
 {
-    for (size_t i = 0; i < self->job_count && i < PEER_JOBS; i++) {
-        if (self->jobs[i] == job) {
+    for (size_t i = 0; i < self->batch_job_count && i < PEER_JOBS; i++) {
+        if (self->batch_jobs[i] == job) {
             *index = (uint32_t)i;
             return 0;
         }
     }
     int rc = wire_batch_add(&self->batch, 1, &job->message->base);
     if (rc) return rc;
-    if (self->job_count < PEER_JOBS) {
-        self->jobs[self->job_count] = job;
-        job->references++;
+    if (self->batch_job_count < PEER_JOBS) {
+        self->batch_jobs[self->batch_job_count] = job;
+        shell_job_ref(job);
     }
-    *index = (uint32_t)self->job_count++;
+    *index = (uint32_t)self->batch_job_count++;
     return 0;
 }

@@ -11,18 +11,11 @@
 #ifndef PEACH_PEER_H
 #define PEACH_PEER_H
 
-#include "idmap.h"
-#include "list.h"
+#include "jobs.h"
 #include "outbox.h"
 #include "sched.h"
 
 enum { PEER_JOBS = 16 }; /* jobs that a batch is searched for before one is repeated */
-
-/* A job as its client described it, shared by the orders that run it. */
-typedef struct {
-    size_t references;
-    Peach__Job *message;
-} shell_job_t;
 
 typedef struct peer {
     uint8_t session[WIRE_SESSION_BYTES]; /* its name for it, and ours */
@@ -47,12 +40,15 @@ typedef struct peer {
     Peach__Registration *registration; /* of a worker */
     uint64_t done_items, failed_items;
 
-    wire_batch_t batch;           /* Assign to a worker, Results to a client */
-    shell_job_t *jobs[PEER_JOBS]; /* references */
-    size_t job_count;
+    wire_batch_t batch;                 /* Assign to a worker, Results to a client */
+    shell_job_t *batch_jobs[PEER_JOBS]; /* references */
+    size_t batch_job_count;
     node_t dirty_node; /* in the broker's list of peers with a batch or an outbox */
     node_t lost_node;  /* in its list of peers whose connection is gone */
 
+    jobs_t jobs;                           /* of a client */
+    uint8_t (*doubts)[WIRE_SESSION_BYTES]; /* of a client: Hello.doubts */
+    size_t doubt_count;
     list_t blobs; /* values that a client put */
     size_t blob_count;
     idmap_t *has; /* of a worker: those that it was sent; NULL: none */
@@ -65,6 +61,10 @@ peer_t *peer_new(const Peach__Hello *hello);
 
 /* Does not know of sched_worker_t and sched_client_t: they must be gone. */
 void peer_destroy(peer_t **self_p);
+
+/* Takes over of a new Hello what it says of the peer. PEACH_E_MEMORY, and the peer is as
+   before. */
+int peer_hello(peer_t *self, const Peach__Hello *hello);
 
 /* Ways to it. connect takes the routing id out of *route. */
 void peer_connect(peer_t *self, zmq_msg_t *route);
@@ -96,8 +96,5 @@ int peer_make_room(peer_t *self, void *router, size_t frames);
 /* The index of the job in the batch, added to it if it is not there. Negative:
    PEACH_E_MEMORY. */
 int peer_batch_job(peer_t *self, shell_job_t *job, uint32_t *index);
-
-shell_job_t *shell_job_new(const Peach__Job *job);
-void shell_job_unref(shell_job_t **self_p);
 
 #endif

@@ -77,6 +77,7 @@ static sched_task_spec_t run_next(sched_t *s, run_t *run, size_t *begin_p)
                               .bytes = run->ends[i] - begin};
     c->task_count--;
     c->queued--;
+    run->job->queued--;
     c->bytes -= spec.bytes;
     s->counts.payload_bytes -= spec.bytes;
     s->counts.queued_tasks--;
@@ -94,6 +95,14 @@ static void run_free(sched_t *s, run_t *run)
     if (--job->tasks == 0) job_end(s, job);
 }
 
+/* Tells the client that a task of a run fails. */
+static void run_tell(sched_t *s, const job_t *job, uint64_t number, int status, const char *message)
+{
+    const sched_owner_t owner = {job->client->user, job->user, number};
+    s->counts.failed_items++;
+    s->ops.fail(s->shell, &owner, 0, 1, status, message, NULL, 0);
+}
+
 part_t *run_take(sched_t *s, run_t *run)
 {
     size_t begin;
@@ -103,9 +112,7 @@ part_t *run_take(sched_t *s, run_t *run)
     spec.payload = s->ops.slice(s->shell, run->payload, begin, spec.bytes);
     int rc = spec.payload ? task_new(s, job, &spec, &task) : PEACH_E_MEMORY;
     if (rc) {
-        s->counts.failed_items++;
-        s->ops.fail(s->shell, job->client->user, spec.number, 0, 1, rc,
-                    "the broker is out of memory", NULL, 0);
+        run_tell(s, job, spec.number, rc, "the broker is out of memory");
         if (spec.payload) s->ops.release_payload(s->shell, spec.payload);
     } else {
         s->counts.payload_bytes += spec.bytes;
@@ -123,8 +130,7 @@ void run_fail(sched_t *s, run_t *run, int status, const char *message)
     while (run->next < run->count) {
         size_t begin;
         sched_task_spec_t spec = run_next(s, run, &begin);
-        s->counts.failed_items++;
-        s->ops.fail(s->shell, run->job->client->user, spec.number, 0, 1, status, message, NULL, 0);
+        run_tell(s, run->job, spec.number, status, message);
     }
     run_free(s, run);
 }
@@ -136,6 +142,7 @@ void run_drop(sched_t *s, run_t *run)
     lane_unqueue_run(run);
     c->task_count -= left;
     c->queued -= left;
+    run->job->queued -= left;
     c->bytes -= run_bytes(run);
     s->counts.payload_bytes -= run_bytes(run);
     s->counts.queued_tasks -= left;

@@ -12,6 +12,7 @@ const sched_config_t sched_defaults = {
     .window_bytes = 64 << 20,
     .settle_ms = 400,
     .absence_ms = 30000,
+    .loading_ms = 60000,
     .prefetch_ns = 10 * 1000000,
 };
 
@@ -28,6 +29,7 @@ sched_t *sched_new(const sched_config_t *config, const sched_ops_t *ops, void *s
     DEFAULT(window_bytes);
     DEFAULT(settle_ms);
     DEFAULT(absence_ms);
+    DEFAULT(loading_ms);
     DEFAULT(prefetch_ns);
     s->ops = *ops;
     s->shell = shell;
@@ -314,6 +316,13 @@ void sched_client_counts(const sched_client_t *c, uint64_t *queued, uint64_t *ru
     *running = c->running;
 }
 
+void sched_job_counts(const sched_client_t *c, uint64_t id, uint64_t *queued, uint64_t *running)
+{
+    const job_t *job = job_find(c, id);
+    *queued = job ? job->queued : 0;
+    *running = job ? job->running : 0;
+}
+
 /* ---- work ---- */
 
 int sched_job(sched_t *s, sched_client_t *c, const sched_job_spec_t *spec, void ***job_p)
@@ -439,8 +448,9 @@ static void lane_complaint(const sched_t *s, const lane_t *lane, char *text, siz
                  lane->served ? " any more" : "");
     else
         snprintf(text, size, "%s: no worker%s%s has this function%s", lane->function,
-                 *labels ? " with the label " : "", labels,
-                 lane->served ? " any more" : "; load it with a preload (peach init -l FILE)");
+                 *labels ? " with the label " : "", labels, lane->served ? " any more" : "");
+    if (labelled && strcmp(lane->function, SCHED_BY_VALUE) != 0)
+        s->ops.suggest(s->shell, lane->function, text + strlen(text), size - strlen(text));
 }
 
 static void lane_fail(sched_t *s, lane_t *lane)
@@ -493,14 +503,36 @@ static void worker_keep_time(sched_t *s, sched_worker_t *w)
     worker_dispatch(s, w);
 }
 
+/* Whether a worker is loading that may come to serve the lane. */
+static bool lane_has_hope(const sched_t *s, const lane_t *lane)
+{
+    for (node_t *n = list_first(&s->workers); n; n = list_next(&s->workers, n)) {
+        const sched_worker_t *w = LIST_ITEM(n, sched_worker_t, sched_node);
+        if (w->spec.loading && lane_labels_match(lane, w)) return true;
+    }
+    return false;
+}
+
+/* It has parts and nobody serves it. While the fleet is empty that is no reason to fail. */
+static void lane_starves(sched_t *s, lane_t *lane, bool fleet)
+{
+    uint64_t wait = lane->served ? s->config.absence_ms : s->config.settle_ms;
+    bool hope = lane_has_hope(s, lane);
+    if (lane->starved_ms == 0 || (!fleet && !hope))
+        lane->starved_ms = lane->hopeless_ms = s->now_ms;
+    if (hope) lane->hopeless_ms = s->now_ms;
+    if (s->now_ms - lane->hopeless_ms >= wait ||
+        s->now_ms - lane->starved_ms >= wait + s->config.loading_ms)
+        lane_fail(s, lane);
+}
+
 void sched_tick(sched_t *s, uint64_t now_ms)
 {
     s->now_ms = now_ms;
-    bool ready = false, loading = false;
+    bool fleet = false; /* somebody is there and has what it will have */
     for (node_t *n = list_first(&s->workers); n; n = list_next(&s->workers, n)) {
         sched_worker_t *w = LIST_ITEM(n, sched_worker_t, sched_node);
-        ready |= !w->spec.loading;
-        loading |= w->spec.loading;
+        fleet |= !w->spec.loading;
         worker_keep_time(s, w);
     }
     jobs_keep_time(s);
@@ -508,17 +540,12 @@ void sched_tick(sched_t *s, uint64_t now_ms)
     for (node_t *n = list_first(&s->lane_list); n; n = next) {
         next = list_next(&s->lane_list, n);
         lane_t *lane = LIST_ITEM(n, lane_t, sched_node);
-        if (lane->workers == 0 && lane->heap_count > 0) {
-            uint64_t wait = lane->served ? s->config.absence_ms : s->config.settle_ms;
-            if (lane->starved_ms == 0 || loading || !ready)
-                lane->starved_ms = now_ms;
-            else if (now_ms - lane->starved_ms >= wait)
-                lane_fail(s, lane);
-        } else if (lane->heap_count > 0) {
+        if (lane->workers == 0 && lane->heap_count > 0)
+            lane_starves(s, lane, fleet);
+        else if (lane->heap_count > 0)
             lane_dispatch(s, lane);
-        } else if (lane->jobs == 0 && (!lane->served || now_ms - lane->quiet_ms > lane_quiet_ms)) {
+        else if (lane->jobs == 0 && (!lane->served || now_ms - lane->quiet_ms > lane_quiet_ms))
             lane_destroy(s, lane);
-        }
     }
 }
 
@@ -529,16 +556,21 @@ static void ignore_assign(void *shell, void *worker, const sched_order_t *order)
     (void)shell, (void)worker, (void)order;
 }
 
+static void ignore_suggest(void *shell, const char *function, char *text, size_t size)
+{
+    (void)shell, (void)function, (void)text, (void)size;
+}
+
 static void ignore_lease(void *shell, void *worker, uint64_t lease)
 {
     (void)shell, (void)worker, (void)lease;
 }
 
-static void ignore_fail(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void ignore_fail(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                         int status, const char *message, const sched_attempt_t *attempts,
                         size_t attempt_count)
 {
-    (void)shell, (void)client, (void)number, (void)first, (void)count, (void)status;
+    (void)shell, (void)owner, (void)first, (void)count, (void)status;
     (void)message, (void)attempts, (void)attempt_count;
 }
 
@@ -550,6 +582,7 @@ void sched_destroy(sched_t **self_p)
     s->ops.assign = ignore_assign;
     s->ops.cancel = s->ops.give_back = ignore_lease;
     s->ops.fail = ignore_fail;
+    s->ops.suggest = ignore_suggest;
     while (!list_empty(&s->clients))
         sched_client_remove(s, LIST_ITEM(list_first(&s->clients), sched_client_t, sched_node));
     while (!list_empty(&s->workers))

@@ -83,10 +83,17 @@ typedef struct {
     const char *cause;
 } sched_attempt_t;
 
+/* Whose a task is. */
+typedef struct {
+    void *client, *job; /* the shell's, from sched_client_add and sched_job */
+    uint64_t number;    /* of the task, in its client's session */
+} sched_owner_t;
+
 /* An order to run items. Everything is lent for the call. */
 typedef struct {
     uint64_t lease;
-    void *job; /* the shell's, from sched_job */
+    void *job;       /* the shell's, from sched_job */
+    uint64_t number; /* of the task */
     uint64_t first_item;
     uint32_t items;
     void *payload;
@@ -101,7 +108,7 @@ typedef struct {
     /* The lease is to end after the item that runs; what is left is queued again. */
     void (*give_back)(void *shell, void *worker, uint64_t lease);
     /* Items of a client's task end without a result. */
-    void (*fail)(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+    void (*fail)(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                  int status, const char *message, const sched_attempt_t *attempts,
                  size_t attempt_count);
     /* A draining worker has nothing left. */
@@ -110,6 +117,8 @@ typedef struct {
     void *(*slice)(void *shell, void *payload, size_t offset, size_t size);
     void (*release_payload)(void *shell, void *payload);
     void (*release_job)(void *shell, void *job);
+    /* No worker has the function: appends to text what its client may have meant. */
+    void (*suggest)(void *shell, const char *function, char *text, size_t size);
 } sched_ops_t;
 
 typedef struct {
@@ -117,6 +126,7 @@ typedef struct {
     uint64_t window_bytes; /* and the bytes of their payloads, one task apart */
     uint64_t settle_ms;    /* how long a function may be unknown before its tasks fail */
     uint64_t absence_ms;   /* the same for one that workers had and that is gone */
+    uint64_t loading_ms;   /* and how long, at most, while workers that may have it load */
     uint64_t prefetch_ns;  /* expected work a slot may hold ahead */
     uint64_t first_lease;  /* leases are numbered from here; random, so that no broker
                               takes a predecessor's for its own */
@@ -226,19 +236,21 @@ void sched_cancel(sched_t *self, sched_client_t *client, uint64_t job);
 
 void sched_client_counts(const sched_client_t *client, uint64_t *queued, uint64_t *running);
 
+/* The same of the client's job of that id; both are 0 when it has no tasks. */
+void sched_job_counts(const sched_client_t *client, uint64_t job, uint64_t *queued,
+                      uint64_t *running);
+
 /* ---- what workers report. A lease that the worker does not hold, or items that
    are not its, are answered with false and change nothing ---- */
 
 /* Items of a lease ended, with a result (status 0) or an error of their own. true when
-   they go to *client (its user) as items of its task *number; false when there is
-   nobody to have them. */
+   they go to *owner; false when there is nobody to have them. */
 bool sched_items_done(sched_t *self, sched_worker_t *worker, uint64_t lease, uint32_t first,
-                      uint32_t count, int status, void **client, uint64_t *number);
+                      uint32_t count, int status, sched_owner_t *owner);
 
-/* Whose the lease is: its client (its user) and its task's number; false when nobody waits
-   for it. */
-bool sched_lease_owner(sched_t *self, const sched_worker_t *worker, uint64_t lease, void **client,
-                       uint64_t *number);
+/* Whose the lease is; false when nobody waits for it. */
+bool sched_lease_owner(sched_t *self, const sched_worker_t *worker, uint64_t lease,
+                       sched_owner_t *owner);
 
 /* The function raised on one item. true when the job wants that to be retried and the
    item has attempts left: it runs again, and the error is forgotten. false: go on with

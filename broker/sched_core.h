@@ -28,7 +28,8 @@ typedef struct {
     sched_client_t *client; /* NULL when it has gone */
     uint64_t id;
     size_t tasks; /* unfinished; the job goes with its last one */
-    int over;     /* why it takes nothing more: a status, 0 while it goes on */
+    uint64_t queued, running;
+    int over; /* why it takes nothing more: a status, 0 while it goes on */
     uint32_t priority, retries, weight;
     bool retry_errors;
     uint64_t over_ms;  /* its deadline; 0: none */
@@ -128,12 +129,13 @@ struct lane {
     list_t idle;   /* those with a free slot */
     list_t spare;  /* those that may hold more ahead */
     size_t workers;
-    uint64_t item_ns;    /* running mean of an item's time; 0: not known yet */
-    uint64_t starved_ms; /* since when it has parts and no worker; 0: it is served */
-    bool served;         /* a worker had it once */
-    uint64_t good, bad;  /* leases that ended with a result; with errors only */
-    size_t jobs;         /* that refer to it */
-    uint64_t quiet_ms;   /* since when no job refers to it */
+    uint64_t item_ns;     /* running mean of an item's time; 0: not known yet */
+    uint64_t starved_ms;  /* since when it has parts and no worker; 0: it is served */
+    uint64_t hopeless_ms; /* since when no worker loads that may come to serve it */
+    bool served;          /* a worker had it once */
+    uint64_t good, bad;   /* leases that ended with a result; with errors only */
+    size_t jobs;          /* that refer to it */
+    uint64_t quiet_ms;    /* since when no job refers to it */
     node_t sched_node;
     char *key;
     size_t key_size;
@@ -169,6 +171,12 @@ struct sched_client {
     uint64_t task_count, queued, running, bytes;
     node_t sched_node;
 };
+
+/* Of a task whose client is there. */
+static inline sched_owner_t task_owner(const task_t *task)
+{
+    return (sched_owner_t){task->job->client->user, task->job->user, task->number};
+}
 
 struct sched {
     sched_config_t config;

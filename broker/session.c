@@ -41,7 +41,7 @@ void session_end(broker_t *b, peer_t *peer, const char *cause)
     say(peer, cause);
     unroute(b, peer);
     table_remove(b->sessions, peer->session, sizeof peer->session);
-    library_forget(b, peer);
+    waiters_forget(b, peer);
     blob_forget(b, peer);
     if (peer->worker) sched_worker_remove(b->sched, peer->worker, cause);
     if (peer->client) {
@@ -107,10 +107,9 @@ static void welcome(broker_t *b, peer_t *peer, bool resumed)
 /* Puts the session where its Hello came from. Takes the route. */
 static int session_route(broker_t *b, peer_t *peer, zmq_msg_t *route, const Peach__Hello *hello)
 {
-    int rc = table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer);
+    int rc = peer_hello(peer, hello);
+    if (rc == 0) rc = table_put(b->routes, zmq_msg_data(route), zmq_msg_size(route), peer);
     if (rc == 0) peer_connect(peer, route);
-    peer->batch.frames.shares = *hello->place && strcmp(hello->place, block_place()) == 0;
-    peer->attempt = hello->attempt;
     peer->heard_ms = b->now_ms;
     return rc;
 }
@@ -130,6 +129,7 @@ static int session_admit(broker_t *b, peer_t *peer, const Peach__Hello *hello, b
     welcome(b, peer, resumed);
     say(peer, resumed ? "is back" : "joined");
     if (peer->role == PEACH__ROLE__ROLE_CLIENT) {
+        verdicts_send(b, peer);
         if (resumed) return 0;
         if (!(peer->client = sched_client_add(b->sched, peer))) return PEACH_E_MEMORY;
         b->client_count++;

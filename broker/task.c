@@ -177,11 +177,13 @@ void part_tell(sched_t *s, part_t *part, int status, const char *message)
         attempts[i] = attempts[told - 1 - i];
         attempts[told - 1 - i] = swap;
     }
+    sched_owner_t owner = {0};
+    if (client) owner = task_owner(part->task);
     for (size_t i = 0; i < count; i++) {
         s->counts.failed_items += all[i].count;
         if (client)
-            s->ops.fail(s->shell, client->user, part->task->number, all[i].first, all[i].count,
-                        status, message, attempts, told);
+            s->ops.fail(s->shell, &owner, all[i].first, all[i].count, status, message, attempts,
+                        told);
     }
     ranges_clear(&part->todo);
 }

@@ -71,6 +71,20 @@ static const char *verify_task(const task_t *task, uint64_t *queued, uint64_t *r
     return NULL;
 }
 
+/* Its jobs' tasks are all of its tasks. */
+static const char *verify_jobs(const sched_client_t *c)
+{
+    uint64_t queued = 0, running = 0;
+    size_t cursor = 0;
+    for (const job_t *job; (job = idmap_next(c->jobs, &cursor)) != NULL;) {
+        queued += job->queued;
+        running += job->running;
+    }
+    CHECK(queued == c->queued);
+    CHECK(running == c->running);
+    return NULL;
+}
+
 static const char *verify_client(const sched_client_t *c)
 {
     uint64_t tasks = 0, bytes = 0, queued = 0, running = 0;
@@ -98,7 +112,7 @@ static const char *verify_client(const sched_client_t *c)
     CHECK(bytes == c->bytes);
     CHECK(queued == c->queued);
     CHECK(running == c->running);
-    return NULL;
+    return verify_jobs(c);
 }
 
 const char *sched_verify(const sched_t *s)

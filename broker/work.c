@@ -12,6 +12,7 @@
    client that has more results waiting than its share gets nothing new run until it
    has taken half of them. */
 static const uint64_t least_bytes = 1 << 20, most_result_bytes = 16 << 20;
+static const uint64_t least_line_bytes = 2 << 20, most_line_bytes = 16 << 20;
 static const uint64_t most_tasks = 1 << 20, least_tasks = 64;
 
 static uint64_t share(const broker_t *b, uint64_t least, uint64_t most)
@@ -52,12 +53,14 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
     if (job->depth > client->depth) client->depth = job->depth;
     if (rc == 0 && !*user) {
         blob_resolve(client, job);
-        if (!(*user = shell_job_new(job))) rc = PEACH_E_MEMORY;
+        if (!(*user = jobs_obtain(&client->jobs, job, &b->seed, &b->last_job, b->now_ms)))
+            return PEACH_E_MEMORY;
     }
+    if (rc == 0) jobs_note(*user, job);
     return rc;
 }
 
-static void fail_task(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void fail_task(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                       int status, const char *message, const sched_attempt_t *attempts,
                       size_t attempt_count);
 
@@ -65,11 +68,12 @@ static void fail_task(void *shell, void *client, uint64_t number, uint32_t first
 static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_task_spec_t *spec)
 {
     payload_t *payload = spec->payload;
+    const sched_owner_t owner = {client, NULL, spec->number};
     if (!payload) {
         char why[96];
         int rc = errno == ENOMEM ? PEACH_E_MEMORY : PEACH_E_SYSTEM;
         snprintf(why, sizeof why, "the items cannot be taken: %s", strerror(errno));
-        fail_task(b, client, spec->number, 0, spec->items, rc, why, NULL, 0);
+        fail_task(b, &owner, 0, spec->items, rc, why, NULL, 0);
         return;
     }
     spec->bytes = payload_size(payload);
@@ -78,7 +82,7 @@ static void submit(broker_t *b, peer_t *client, const Peach__Job *job, sched_tas
         payload_unref(&payload);
     else
         rc = sched_submit(b->sched, client->client, job->id, spec);
-    if (rc) fail_task(b, client, spec->number, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
+    if (rc) fail_task(b, &owner, 0, spec->items, rc, peach_status_text(rc), NULL, 0);
 }
 
 static void submit_task(broker_t *b, peer_t *client, wire_message_t *message, const Peach__Job *job,
@@ -135,8 +139,10 @@ void work_submit(broker_t *b, peer_t *client, wire_message_t *message)
 
 void work_cancel(broker_t *b, peer_t *client, const Peach__Cancel *cancel)
 {
-    for (size_t i = 0; i < cancel->n_jobs; i++)
+    for (size_t i = 0; i < cancel->n_jobs; i++) {
         sched_cancel(b->sched, client->client, cancel->jobs[i]);
+        jobs_forget(&client->jobs, cancel->jobs[i]);
+    }
 }
 
 void work_credit(const broker_t *b, Peach__Credit *credit)
@@ -153,6 +159,35 @@ void work_credit(const broker_t *b, Peach__Credit *credit)
     credit->slots = counts.slots;
 }
 
+static bool is_named(const Peach__CancelJobs *cancel, uint64_t id)
+{
+    for (size_t i = 0; i < cancel->n_jobs; i++)
+        if (cancel->jobs[i] == id) return true;
+    return cancel->all;
+}
+
+void work_cancel_jobs(broker_t *b, peer_t *watcher, const Peach__CancelJobs *cancel)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__CancelJobsReply reply = PEACH__CANCEL_JOBS_REPLY__INIT;
+    for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
+        peer_t *peer = LIST_ITEM(n, peer_t, node);
+        if (!peer->client) continue;
+        node_t *next;
+        for (node_t *j = list_first(&peer->jobs.list); j; j = next) {
+            next = list_next(&peer->jobs.list, j);
+            const shell_job_t *job = LIST_ITEM(j, shell_job_t, node);
+            if (!is_named(cancel, job->id)) continue;
+            sched_cancel(b->sched, peer->client, job->message->id);
+            reply.jobs++;
+        }
+    }
+    reply.request = cancel->request;
+    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL_JOBS_REPLY;
+    envelope.cancel_jobs_reply = &reply;
+    shell_send(b, watcher, &envelope, NULL);
+}
+
 /* ---- orders of the core ---- */
 
 static void assign(void *shell, void *worker, const sched_order_t *order)
@@ -167,7 +202,8 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
     Peach__Payload payload;
     Peach__Range one = PEACH__RANGE__INIT, *pointers = &one, *ranges = NULL, **all = &pointers;
     if (peer_batch_job(peer, job, &task.job) != 0) return;
-    if (order->items == 1 && payload_size(order->payload) <= WIRE_INLINE_BYTES) {
+    bool once = job->message->origin.len > 0; /* then its worker has to know the number */
+    if (order->items == 1 && !once && payload_size(order->payload) <= WIRE_INLINE_BYTES) {
         wire_batch_task(&peer->batch, task.job, order->lease, order->first_item,
                         payload_bytes(order->payload), payload_size(order->payload));
         return;
@@ -177,6 +213,7 @@ static void assign(void *shell, void *worker, const sched_order_t *order)
     task.first_item = order->first_item;
     task.items = order->items;
     task.payload = &payload;
+    task.number = once ? order->number : 0;
     bool whole = order->todo_count == 1 && order->todo[0].count == order->items;
     if (!whole && order->todo_count > 1) {
         ranges = calloc(order->todo_count, sizeof *ranges);
@@ -227,12 +264,13 @@ static void add_result(broker_t *b, peer_t *client, const Peach__Result *result)
     shell_dirty(b, client);
 }
 
-static void fail_task(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void fail_task(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                       int status, const char *message, const sched_attempt_t *attempts,
                       size_t attempt_count)
 {
     broker_t *b = shell;
-    peer_t *peer = client;
+    peer_t *peer = owner->client;
+    jobs_count(owner->job, count, true);
     Peach__Attempt tried[32], *pointers[32];
     if (attempt_count > 32) attempt_count = 32;
     for (size_t i = 0; i < attempt_count; i++) {
@@ -254,7 +292,7 @@ static void fail_task(void *shell, void *client, uint64_t number, uint32_t first
         failure.pid = tried[attempt_count - 1].pid;
     }
     Peach__Result result = PEACH__RESULT__INIT;
-    result.id = number;
+    result.id = owner->number;
     result.failures = &failures;
     result.n_failures = 1;
     if (peer_make_room(peer, b->router, 0) == 0) add_result(b, peer, &result);
@@ -291,8 +329,8 @@ static void release_job(void *shell, void *job)
     shell_job_unref(&j);
 }
 
-const sched_ops_t shell_ops = {assign,  cancel, give_back,       fail_task,
-                               drained, slice,  release_payload, release_job};
+const sched_ops_t shell_ops = {assign, cancel,          give_back,   fail_task,    drained,
+                               slice,  release_payload, release_job, names_suggest};
 
 /* ---- from the worker ---- */
 
@@ -309,17 +347,6 @@ static bool retried(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Fa
            sched_item_raised(b->sched, worker->worker, lease, failure->item, &attempt);
 }
 
-/* Whether the segment's values can be had. They cannot when their worker is gone: then
-   nobody has seen them, and the items run again. */
-static bool at_hand(wire_message_t *message, const Peach__Segment *segment)
-{
-    if (!segment->payload->shared) return true;
-    payload_t *payload = wire_payload(message, segment->payload);
-    bool gone = !payload && errno == ENOENT;
-    payload_unref(&payload);
-    return !gone;
-}
-
 /* The parts of a result that somebody waits for, under the client's number. */
 static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
                     const Peach__Result *result)
@@ -329,14 +356,16 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     out.segments = calloc(result->n_segments + 1, sizeof *out.segments);
     out.failures = calloc(result->n_failures + 1, sizeof *out.failures);
     bool there = out.segments && out.failures;
-    void *user = NULL;
+    sched_owner_t owner = {0};
     for (size_t i = 0; there && i < result->n_segments; i++) {
         Peach__Segment *segment = result->segments[i];
-        if (!at_hand(message, segment) ||
+        /* What is gone with its executor nobody has seen: the items run again. */
+        if (!wire_at_hand(message, segment->payload) ||
             !sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
-                              0, &user, &out.id))
+                              0, &owner))
             continue;
         worker->done_items += segment->count;
+        jobs_count(owner.job, segment->count, false);
         out.segments[out.n_segments++] = segment;
     }
     for (size_t i = 0; there && i < result->n_failures; i++) {
@@ -345,13 +374,16 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
         worker->failed_items += count;
         if (!retried(b, worker, result->id, failure) &&
             sched_items_done(b->sched, worker->worker, result->id, failure->item, count,
-                             failure->status, &user, &out.id))
+                             failure->status, &owner)) {
+            jobs_count(owner.job, count, true);
             out.failures[out.n_failures++] = failure;
+        }
     }
-    peer_t *client = user;
+    peer_t *client = owner.client;
+    out.id = owner.number;
     if (client && out.n_segments + out.n_failures > 0 &&
         peer_make_room(client, b->router, out.n_segments) == 0) {
-        wire_batch_forward(&client->batch, message, &out);
+        wire_batch_forward(&client->batch, message, &out, worker->host, worker->pid);
         shell_dirty(b, client);
     }
     free(out.segments);
@@ -360,13 +392,13 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
 
 static void pass_single(broker_t *b, peer_t *worker, const wire_single_t *result)
 {
-    void *user;
-    uint64_t number;
-    if (sched_items_done(b->sched, worker->worker, result->id, 0, 1, 0, &user, &number)) {
-        peer_t *client = user;
+    sched_owner_t owner;
+    if (sched_items_done(b->sched, worker->worker, result->id, 0, 1, 0, &owner)) {
+        peer_t *client = owner.client;
         worker->done_items++;
+        jobs_count(owner.job, 1, false);
         if (peer_make_room(client, b->router, 0) == 0) {
-            wire_batch_result(&client->batch, number, result->elapsed_us, result->payload,
+            wire_batch_result(&client->batch, owner.number, result->elapsed_us, result->payload,
                               result->size);
             shell_dirty(b, client);
         }
@@ -387,22 +419,32 @@ static void send_lines(broker_t *b, peer_t *client, Peach__Line **lines, size_t 
     shell_send(b, client, &envelope, NULL);
 }
 
-/* Lines of one client are sent as one message; one that does not read loses them, and is
-   told how many. */
+static void say_of_lines(broker_t *b, peer_t *client, const Peach__Line *near, const char *text)
+{
+    Peach__Line note = *near, *notes = &note;
+    note.text = (char *)text;
+    note.notice = true;
+    send_lines(b, client, &notes, 1);
+}
+
+/* Lines of one client are sent as one message. One that does not read loses what is above
+   its share of the memory; it is told where that begins, and how many they were. */
 static void pass_lines(broker_t *b, peer_t *client, Peach__Line **lines, size_t count)
 {
-    if (outbox_pending(&client->outbox)) {
+    char text[96];
+    uint64_t most = share(b, least_line_bytes, most_line_bytes);
+    bool reads = client->outbox.loose_bytes <= (client->unread_lines ? most / 2 : most);
+    if (!reads && client->unread_lines == 0)
+        say_of_lines(b, client, lines[0], "(output is lost from here: it is not read in time)");
+    if (!reads) {
         client->unread_lines += (uint32_t)count;
         return;
     }
     if (client->unread_lines > 0) {
-        char text[96];
-        Peach__Line note = *lines[0], *notes = &note;
         snprintf(text, sizeof text, "(%u lines of output were lost: they were not read in time)",
                  client->unread_lines);
-        note.text = text;
         client->unread_lines = 0;
-        send_lines(b, client, &notes, 1);
+        say_of_lines(b, client, lines[0], text);
     }
     send_lines(b, client, lines, count);
 }
@@ -413,18 +455,16 @@ void work_logs(broker_t *b, peer_t *worker, const Peach__Logs *logs)
     Peach__Line **first = logs->lines;
     size_t count = 0;
     for (size_t i = 0; i < logs->n_lines; i++) {
-        void *owner;
-        uint64_t number;
-        bool wanted =
-            sched_lease_owner(b->sched, worker->worker, logs->lines[i]->id, &owner, &number);
-        if (count > 0 && (!wanted || owner != client)) {
+        sched_owner_t owner;
+        bool wanted = sched_lease_owner(b->sched, worker->worker, logs->lines[i]->id, &owner);
+        if (count > 0 && (!wanted || owner.client != client)) {
             pass_lines(b, client, first, count);
             count = 0;
         }
         if (!wanted) continue;
         if (count++ == 0) first = &logs->lines[i];
-        client = owner;
-        logs->lines[i]->id = number;
+        client = owner.client;
+        logs->lines[i]->id = owner.number;
     }
     if (count > 0) pass_lines(b, client, first, count);
 }

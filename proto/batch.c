@@ -68,7 +68,8 @@ static int forward(wire_batch_t *batch, wire_message_t *message, const Peach__Pa
     return rc;
 }
 
-int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result)
+int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result,
+                       const char *host, uint32_t pid)
 {
     size_t count = result->n_segments;
     struct copy {
@@ -92,13 +93,19 @@ int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach
             out.segments[out.n_segments++] = &copy->segment;
             continue;
         }
-        snprintf(copy->why, sizeof copy->why, "the result cannot be passed on: %s",
-                 strerror(errno));
+        bool gone = errno == ENOENT;
+        if (gone && copy->segment.count > 1) continue;
+        snprintf(copy->why, sizeof copy->why, "%s%s",
+                 gone ? "the executor ended before its result was taken"
+                      : "the result cannot be passed on: ",
+                 gone ? "" : strerror(errno));
         peach__failure__init(&copy->failure);
         copy->failure.item = copy->segment.first;
         copy->failure.count = copy->segment.count;
-        copy->failure.status = PEACH_E_SYSTEM;
+        copy->failure.status = gone ? PEACH_E_DIED : PEACH_E_SYSTEM;
         copy->failure.message = copy->why;
+        copy->failure.host = (char *)host;
+        copy->failure.pid = pid;
         out.failures[out.n_failures++] = &copy->failure;
     }
     if (rc == 0) rc = wire_batch_add(batch, 1, &out.base);
@@ -206,9 +213,7 @@ int wire_batch_result(wire_batch_t *batch, uint64_t id, uint32_t elapsed_us, con
 
 size_t wire_batch_bytes(const wire_batch_t *batch)
 {
-    size_t bytes = batch->size + batch->run.size + batch->run.count * 24;
-    for (size_t i = 0; i < batch->frames.count; i++)
-        bytes += payload_size(batch->frames.payloads[i]);
+    size_t bytes = batch->size + batch->run.size + batch->run.count * 24 + batch->frames.bytes;
     for (size_t i = 0; i < batch->frames.shared_count; i++)
         bytes += payload_size(batch->frames.shared[i]);
     return bytes;
@@ -217,7 +222,8 @@ size_t wire_batch_bytes(const wire_batch_t *batch)
 bool wire_batch_full(const wire_batch_t *batch)
 {
     return batch->size + batch->run.size >= WIRE_BATCH_BYTES || batch->elements >= WIRE_MAX_BATCH ||
-           batch->frames.count >= WIRE_MAX_FRAMES || batch->frames.shared_count >= MOST_SHARED;
+           batch->frames.count >= WIRE_MAX_FRAMES || batch->frames.bytes >= WIRE_BATCH_FRAMES ||
+           batch->frames.shared_count >= MOST_SHARED;
 }
 
 size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)

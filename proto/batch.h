@@ -41,8 +41,11 @@ int wire_batch_result(wire_batch_t *batch, uint64_t id, uint32_t elapsed_us, con
                       size_t size);
 
 /* Appends a result that came in a message; its payloads go on as they are. Values that
-   cannot be taken become failures. PEACH_E_MEMORY. */
-int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result);
+   cannot be taken become failures; those that were in the memory of a process that is gone
+   were lost with it (PEACH_E_DIED), or are left out when there are several in one payload:
+   their items run again. host and pid: of that process. PEACH_E_MEMORY. */
+int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result,
+                       const char *host, uint32_t pid);
 
 /* Whether the batch should be sent before more is added. */
 bool wire_batch_full(const wire_batch_t *batch);

@@ -158,8 +158,16 @@ static block_t *block_alloc(int fd)
     return self;
 }
 
+/* Whether the process may make a file of that size; a memfd counts as one. */
+static bool is_allowed(size_t size)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || size <= limit.rlim_cur;
+}
+
 static block_t *make(size_t capacity)
 {
+    if (!is_allowed(HEAD_BYTES + capacity)) return NULL;
     block_t *self = block_alloc(memfd_create(link_name + 7, MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (!self) return NULL;
     self->capacity = capacity;

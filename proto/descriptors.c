@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "descriptors.h"
 
+#include <dirent.h>
 #include <sys/resource.h>
 
 static struct rlimit before;
@@ -17,4 +18,15 @@ void descriptors_raise(void)
 void descriptors_restore(void)
 {
     if (before.rlim_cur > 0) setrlimit(RLIMIT_NOFILE, &before);
+}
+
+void descriptors_count(uint32_t *open, uint32_t *limit)
+{
+    struct rlimit now;
+    uint32_t entries = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (folder && readdir(folder)) entries++;
+    if (folder) closedir(folder);
+    *open = entries > 3 ? entries - 3 : 0; /* without ., .. and the folder itself */
+    *limit = getrlimit(RLIMIT_NOFILE, &now) == 0 ? (uint32_t)now.rlim_cur : 0;
 }

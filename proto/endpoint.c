@@ -51,6 +51,21 @@ static bool complete(char text[ENDPOINT_BYTES])
     return true;
 }
 
+/* A name, an address of IPv4, or one of IPv6 in brackets, with a zone perhaps. */
+static bool is_host(const char *text, size_t size)
+{
+    char host[ENDPOINT_BYTES];
+    struct in6_addr v6;
+    bool bracket = *text == '[';
+    if (bracket && text[size - 1] != ']') return false;
+    snprintf(host, sizeof host, "%.*s", (int)size - 2 * bracket, text + bracket);
+    for (const char *c = host; *c; c++)
+        if (isspace((unsigned char)*c) || strchr("/;[]", *c)) return false;
+    if (!bracket) return true;
+    host[strcspn(host, "%")] = 0;
+    return inet_pton(AF_INET6, host, &v6) == 1;
+}
+
 static int check(char text[ENDPOINT_BYTES], char *error, size_t size)
 {
     if (!complete(text)) return wrong(error, size, text, "it is not tcp://");
@@ -60,9 +75,8 @@ static int check(char text[ENDPOINT_BYTES], char *error, size_t size)
     if (!port || port == host + 1) return wrong(error, size, text, "host or port is missing");
     if (*host != '[' && memchr(host, ':', (size_t)(port - 1 - host)))
         return wrong(error, size, text, "an address of IPv6 stands in brackets: [::1]:5001");
-    for (const char *c = host; c < port - 1; c++)
-        if (isspace((unsigned char)*c) || strchr("/;", *c))
-            return wrong(error, size, text, "this is no host");
+    if (!is_host(host, (size_t)(port - 1 - host)))
+        return wrong(error, size, text, "this is no host");
     if (strcmp(port, "*") == 0) return 0;
     char *end;
     long number = strtol(port, &end, 10);

@@ -18,7 +18,9 @@ static letter_t *letter_of(node_t *node) { return LIST_ITEM(node, letter_t, node
 
 static void letter_destroy(outbox_t *self, letter_t *letter)
 {
-    self->bytes -= wire_batch_bytes(&letter->batch);
+    size_t bytes = wire_batch_bytes(&letter->batch);
+    self->bytes -= bytes;
+    if (!letter->serial) self->loose_bytes -= bytes;
     if (self->next == &letter->node) self->next = list_next(&self->letters, &letter->node);
     list_remove(&letter->node);
     wire_batch_free(&letter->batch);
@@ -51,7 +53,9 @@ int outbox_add(outbox_t *self, unsigned body, wire_batch_t *batch, bool keep)
     letter->batch.run = (wire_run_t){0};
     /* Its columns are for the next one. */
     *batch = (wire_batch_t){.run = batch->run, .frames.shares = batch->frames.shares};
-    self->bytes += wire_batch_bytes(&letter->batch);
+    size_t bytes = wire_batch_bytes(&letter->batch);
+    self->bytes += bytes;
+    if (!keep) self->loose_bytes += bytes;
     list_append(&self->letters, &letter->node);
     if (!self->next) self->next = &letter->node;
     return 0;

@@ -14,10 +14,11 @@
 #include "list.h"
 
 typedef struct {
-    list_t letters;  /* oldest first: sent ones that are kept, then those to be sent */
-    node_t *next;    /* the first one to be sent; NULL: none */
-    size_t bytes;    /* of all letters */
-    uint64_t serial; /* the last number given */
+    list_t letters;     /* oldest first: sent ones that are kept, then those to be sent */
+    node_t *next;       /* the first one to be sent; NULL: none */
+    size_t bytes;       /* of all letters, */
+    size_t loose_bytes; /* and of those that are not kept */
+    uint64_t serial;    /* the last number given */
     uint64_t acknowledged;
 } outbox_t;
 

@@ -17,6 +17,15 @@ void ranges_clear(ranges_t *self)
     *self = (ranges_t){0};
 }
 
+bool ranges_copy(ranges_t *to, const ranges_t *from)
+{
+    *to = *from;
+    if (!from->many) return true;
+    to->many = malloc(from->capacity * sizeof *to->many);
+    if (to->many) memcpy(to->many, from->many, from->count * sizeof *to->many);
+    return to->many;
+}
+
 const range_t *ranges_all(const ranges_t *self, size_t *count)
 {
     *count = self->many ? self->count : self->one.count > 0;

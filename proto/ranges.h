@@ -23,6 +23,9 @@ typedef struct {
 
 void ranges_init(ranges_t *self, uint32_t first, uint32_t count);
 void ranges_clear(ranges_t *self);
+
+/* A set of its own; false when memory is out. */
+bool ranges_copy(ranges_t *to, const ranges_t *from);
 bool ranges_empty(const ranges_t *self);
 
 /* The ranges as an array that lives until the set changes. */

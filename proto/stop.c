@@ -26,5 +26,6 @@ int stop_fd_open(void)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of who writes it */
     return pipe_fds[0];
 }

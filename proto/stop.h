@@ -7,7 +7,8 @@
 #define PEACH_STOP_H
 
 /* Handles both signals from now on: each puts a byte into the pipe whose reading end
-   is returned. -1 with errno set. */
+   is returned. Pipes that break and files that are too large are errors from now on, no
+   signals. -1 with errno set. */
 int stop_fd_open(void);
 
 #endif

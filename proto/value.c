@@ -52,10 +52,9 @@ static peach_value_t *text_new(peach_kind_t kind, const void *bytes, size_t size
     return self;
 }
 
-/* One UTF-8 sequence: its length, or 0 if it is not one (overlong forms,
-   surrogates and code points past U+10FFFF are not). */
-static size_t utf8_sequence(const unsigned char *s, size_t left)
+size_t peach_utf8_sequence(const char *text, size_t left)
 {
+    const unsigned char *s = (const unsigned char *)text;
     size_t length = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
     if (length == 0 || s[0] > 0xF4 || length > left) return 0;
     for (size_t i = 1; i < length; i++)
@@ -67,9 +66,8 @@ static size_t utf8_sequence(const unsigned char *s, size_t left)
 
 bool peach_utf8_valid(const char *text, size_t size)
 {
-    const unsigned char *s = (const unsigned char *)text;
     for (size_t i = 0; i < size;) {
-        size_t length = utf8_sequence(s + i, size - i);
+        size_t length = peach_utf8_sequence(text + i, size - i);
         if (length == 0) return false;
         i += length;
     }

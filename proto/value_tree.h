@@ -79,6 +79,9 @@ int peach_value_pack_in(const peach_value_t *self, void *(*place)(void *arg, siz
 int peach_map_append(peach_value_t *self, const char *key, size_t key_size,
                      peach_value_t **element_p);
 
+/* The length of the UTF-8 sequence at text, or 0 if it is none in the bytes that are left
+   (overlong forms, surrogates and code points past U+10FFFF are not). */
+size_t peach_utf8_sequence(const char *text, size_t left);
 bool peach_utf8_valid(const char *text, size_t size);
 
 #endif

@@ -212,6 +212,15 @@ payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field)
     return payload_new(field->inline_.data, field->inline_.len);
 }
 
+bool wire_at_hand(wire_message_t *self, const Peach__Payload *field)
+{
+    if (!field || !field->shared) return true;
+    payload_t *payload = open_shared(self, field);
+    bool gone = !payload && errno == ENOENT;
+    payload_unref(&payload);
+    return !gone;
+}
+
 void wire_message_destroy(wire_message_t **self_p)
 {
     wire_message_t *self = *self_p;
@@ -258,6 +267,7 @@ int wire_attach(wire_frames_t *frames, payload_t *payload, Peach__Payload *field
     if (!payload_bytes(payload)) return PEACH_E_MEMORY; /* it cannot be mapped */
     int rc = keep(&frames->payloads, &frames->count, &frames->capacity, payload);
     if (rc == 0) field->frame = (uint32_t)frames->count;
+    if (rc == 0) frames->bytes += size;
     return rc;
 }
 
@@ -384,8 +394,10 @@ char *wire_text(const char *text)
     if (!copy) return NULL;
     memcpy(copy, text, size);
     copy[size] = 0;
-    bool valid = peach_utf8_valid(copy, size);
-    for (char *c = copy; !valid && *c; c++)
-        if ((unsigned char)*c >= 0x80) *c = '?';
+    for (size_t i = 0; i < size;) {
+        size_t length = peach_utf8_sequence(copy + i, size - i);
+        if (length == 0) copy[i] = '?';
+        i += length ? length : 1;
+    }
     return copy;
 }

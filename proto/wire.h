@@ -22,7 +22,8 @@ enum {
     WIRE_DIGEST_BYTES = 32,
     WIRE_INLINE_BYTES = 4096,         /* larger payloads are frames of their own */
     WIRE_MAX_ENVELOPE = 16 << 20,     /* bytes of the first frame */
-    WIRE_BATCH_BYTES = 1 << 20,       /* a sender's batch is sent at this size */
+    WIRE_BATCH_BYTES = 1 << 20,       /* a sender's batch is sent at this size, */
+    WIRE_BATCH_FRAMES = 64 << 20,     /* or when its frames have these bytes */
     WIRE_MAX_BATCH = 4096,            /* tasks, results, … in one message */
     WIRE_MAX_FRAMES = WIRE_MAX_BATCH, /* payload frames in one message */
     WIRE_MAX_NAME = 255,              /* bytes of a function's, host's, label's name */
@@ -68,6 +69,9 @@ size_t wire_message_bytes(const wire_message_t *self);
    memory (it is opened here: before the message is acknowledged). */
 payload_t *wire_payload(wire_message_t *self, const Peach__Payload *field);
 
+/* False when it was in the memory of a process that is gone. */
+bool wire_at_hand(wire_message_t *self, const Peach__Payload *field);
+
 void wire_message_destroy(wire_message_t **self_p);
 
 /* ---- sending ---- */
@@ -76,6 +80,7 @@ void wire_message_destroy(wire_message_t **self_p);
 typedef struct {
     payload_t **payloads; /* references of its own: those that are frames, */
     size_t count, capacity;
+    size_t bytes;       /* of these */
     payload_t **shared; /* and those that are shared memory */
     size_t shared_count, shared_capacity;
     bool shares; /* the receiver can open shared memory */
@@ -124,8 +129,8 @@ int wire_poll(void *const *sockets, struct pollfd *items, size_t count, int time
    memory is out. */
 void *wire_copy(const ProtobufCMessage *message);
 
-/* Text of any origin as valid UTF-8 of at most WIRE_MAX_TEXT bytes, in memory to
-   be freed; NULL when memory is out. */
+/* Text of any origin as valid UTF-8 of at most WIRE_MAX_TEXT bytes, with a '?' for each byte
+   that is none, in memory to be freed; NULL when memory is out. */
 char *wire_text(const char *text);
 
 #endif

@@ -14,8 +14,8 @@ typedef struct {
     link_t *link;       /* NULL: its broker has dropped it */
     uint64_t id, local; /* its broker's; ours, which executors know */
     payload_t *payload;
-    size_t uses;                  /* by jobs of orders */
-    uint8_t seats[MAX_SEATS / 8]; /* bit i: seat i has it */
+    size_t uses;      /* by jobs of orders */
+    seat_set_t seats; /* that have it */
 } blob_t;
 
 static blob_t *find(const worker_t *w, const link_t *link, uint64_t id)
@@ -40,7 +40,7 @@ static void destroy(worker_t *w, blob_t *blob)
     wire_drop(&drop, &blob->local);
     for (unsigned i = 0; w->seats && i < w->seat_count; i++) {
         channel_t *channel = w->seats[i].process.channel;
-        if (!channel || !(blob->seats[i / 8] >> i % 8 & 1)) continue;
+        if (!channel || !seat_set_has(&blob->seats, i)) continue;
         channel_put(channel, &drop.envelope, NULL);
         channel_flush(channel);
     }
@@ -169,14 +169,14 @@ int blobs_send(worker_t *w, seat_t *seat, const Peach__Job *job)
     unsigned index = (unsigned)(seat - w->seats);
     for (size_t i = 0; i < job->n_refs; i++) {
         blob_t *blob = job->refs[i]->blob ? find_local(w, job->refs[i]->blob) : NULL;
-        if (!blob || blob->seats[index / 8] >> index % 8 & 1) continue;
+        if (!blob || seat_set_has(&blob->seats, index)) continue;
         wire_kept_t put;
         wire_frames_t frames = {.shares = seat->batch.frames.shares};
         int rc = wire_put(&put, blob->local, blob->payload, &frames);
         if (rc == 0) rc = channel_put(seat->process.channel, &put.envelope, &frames);
         wire_frames_clear(&frames);
         if (rc) return rc;
-        blob->seats[index / 8] |= (uint8_t)(1u << index % 8);
+        seat_set_add(&blob->seats, index);
     }
     return 0;
 }
@@ -185,5 +185,5 @@ void blobs_unseat(worker_t *w, const seat_t *seat)
 {
     unsigned index = (unsigned)(seat - w->seats);
     for (node_t *n = list_first(&w->blobs); n; n = list_next(&w->blobs, n))
-        LIST_ITEM(n, blob_t, node)->seats[index / 8] &= (uint8_t) ~(1u << index % 8);
+        seat_set_remove(&LIST_ITEM(n, blob_t, node)->seats, index);
 }

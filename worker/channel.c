@@ -10,8 +10,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Each message: the number of frames, the size of each, then their bytes. The
-   first frame is the envelope. */
+/* Each message: a mark, the number of frames, the size of each, then their bytes. The
+   first frame is the envelope. The mark shows at once that something else was written into
+   the stream: by a task, say. */
+static const uint64_t mark = 0x68636165706b726d;
+enum { HEAD_WORDS = 2 }; /* in front of the sizes */
 
 typedef struct {
     uint8_t *bytes;
@@ -20,13 +23,16 @@ typedef struct {
 
 struct channel {
     int fd;
+    size_t most; /* bytes of a message that comes */
     buffer_t in, out;
 };
 
-channel_t *channel_new(int fd)
+channel_t *channel_new(int fd, size_t most)
 {
     channel_t *self = calloc(1, sizeof *self);
-    if (self) self->fd = fd;
+    if (!self) return NULL;
+    self->fd = fd;
+    self->most = most ? most : SIZE_MAX / 2;
     return self;
 }
 
@@ -78,7 +84,7 @@ static void append(buffer_t *b, const void *bytes, size_t size)
 /* Head and frames of a message whose envelope of that size is appended next. */
 static bool put_head(buffer_t *out, size_t envelope, const wire_frames_t *frames)
 {
-    uint64_t head[2] = {1 + (frames ? frames->count : 0), envelope};
+    uint64_t head[HEAD_WORDS + 1] = {mark, 1 + (frames ? frames->count : 0), envelope};
     size_t total = sizeof head + envelope;
     for (size_t i = 0; frames && i < frames->count; i++)
         total += sizeof(uint64_t) + payload_size(frames->payloads[i]);
@@ -138,24 +144,27 @@ int channel_flush(channel_t *self)
 
 /* Bytes of the message at the front of the buffer as far as its head is there; 0
    when its head is not. PEACH_E_PROTOCOL in *status if it cannot be one. */
-static size_t message_size(const buffer_t *in, int *status)
+static size_t message_size(const channel_t *self, int *status)
 {
+    const buffer_t *in = &self->in;
     size_t have = in->end - in->begin;
-    uint64_t count, size;
-    if (have < sizeof count) return 0;
-    memcpy(&count, in->bytes + in->begin, sizeof count);
-    if (count == 0 || count > WIRE_MAX_FRAMES + 1) {
+    uint64_t head[HEAD_WORDS], size;
+    if (have < sizeof head) return 0;
+    memcpy(head, in->bytes + in->begin, sizeof head);
+    uint64_t count = head[1];
+    if (head[0] != mark || count == 0 || count > WIRE_MAX_FRAMES + 1) {
         *status = PEACH_E_PROTOCOL;
         return 0;
     }
-    size_t total = sizeof count * (size_t)(1 + count);
+    size_t total = sizeof count * (size_t)(HEAD_WORDS + count), left = self->most;
     if (have < total) return 0;
     for (size_t i = 0; i < count; i++) {
-        memcpy(&size, in->bytes + in->begin + sizeof size * (1 + i), sizeof size);
-        if (size > SIZE_MAX / 2 - total) {
+        memcpy(&size, in->bytes + in->begin + sizeof size * (HEAD_WORDS + i), sizeof size);
+        if (size > left) {
             *status = PEACH_E_PROTOCOL;
             return 0;
         }
+        left -= (size_t)size;
         total += (size_t)size;
     }
     return total;
@@ -166,14 +175,14 @@ static int decode(buffer_t *in, wire_message_t **message_p)
 {
     const uint8_t *head = in->bytes + in->begin;
     uint64_t count, size;
-    memcpy(&count, head, sizeof count);
-    const uint8_t *at = head + sizeof count * (1 + count), *envelope = at;
+    memcpy(&count, head + sizeof mark, sizeof count);
+    const uint8_t *at = head + sizeof count * (HEAD_WORDS + count), *envelope = at;
     uint64_t envelope_size = 0;
     zmq_msg_t *frames = calloc(count, sizeof *frames);
     int rc = frames ? 0 : PEACH_E_MEMORY;
     size_t made = 0;
     for (size_t i = 0; i < count && rc == 0; i++) {
-        memcpy(&size, head + sizeof size * (1 + i), sizeof size);
+        memcpy(&size, head + sizeof size * (HEAD_WORDS + i), sizeof size);
         if (i == 0) {
             envelope_size = size;
         } else if (zmq_msg_init_size(&frames[made], size) != 0) {
@@ -199,7 +208,7 @@ int channel_get(channel_t *self, wire_message_t **message_p)
     int status = 0;
     *message_p = NULL;
     for (;;) {
-        size_t size = message_size(in, &status);
+        size_t size = message_size(self, &status);
         if (status) return status;
         size_t have = in->end - in->begin;
         if (size > 0 && have >= size) return decode(in, message_p);
@@ -223,7 +232,7 @@ int channel_get(channel_t *self, wire_message_t **message_p)
 bool channel_ready(channel_t *self, int timeout_ms)
 {
     int status = 0;
-    size_t size = message_size(&self->in, &status);
+    size_t size = message_size(self, &status);
     if (status || (size > 0 && self->in.end - self->in.begin >= size)) return true;
     struct pollfd item = {self->fd, POLLIN, 0};
     return poll(&item, 1, timeout_ms) > 0;

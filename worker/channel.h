@@ -12,8 +12,12 @@
 
 typedef struct channel channel_t;
 
-/* Takes the socket. NULL when memory is out. */
-channel_t *channel_new(int fd);
+/* The largest message from an executor: a result of the largest size behind a full batch. */
+#define CHANNEL_FROM_EXECUTOR (WIRE_DEFAULT_MAX_PAYLOAD + 96 * ((size_t)1 << 20))
+
+/* Takes the socket. most: bytes that a message that comes may have; 0: any number. NULL when
+   memory is out. */
+channel_t *channel_new(int fd, size_t most);
 void channel_destroy(channel_t **self_p);
 int channel_fd(const channel_t *self);
 
@@ -28,7 +32,7 @@ bool channel_pending(const channel_t *self);
 
 /* Reads the next message. 0; PEACH_E_TIMEOUT when there is no whole one and the
    socket does not block; PEACH_E_LOST at the end of the stream; another status
-   when the stream is broken. */
+   when the stream is broken: somebody else wrote into it. */
 int channel_get(channel_t *self, wire_message_t **message_p);
 
 /* Whether a message can be got without waiting, now or within timeout_ms. */

@@ -3,56 +3,151 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "inside.h"
 
-#include <signal.h>
-#include <unistd.h>
-#include <sys/wait.h>
+#include "memory.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { SPARE_MS = 5000 }; /* a seat that is not needed stays so long */
-enum { RESTART_MS = 100, MAX_RESTART_MS = 5000, WEIGH_MS = 100 };
+enum { RESTART_MS = 100, MAX_RESTART_MS = 5000 };
+enum { COPY_MS = 10000 }; /* in which a template answers */
+enum { WEIGH_MS = 100 };  /* between two looks at the memory of a light executor */
+
+/* ---- beginnings ---- */
+
+static const seat_t *template_of(const worker_t *w, const seat_t *seat)
+{
+    return w->options.fork && !seat->template ? &w->seats[0] : NULL;
+}
+
+static int start_process(worker_t *w, seat_t *seat, const seat_t *template, char *error,
+                         size_t error_size)
+{
+    unsigned index = (unsigned)(seat - w->seats) - crew_first(w);
+    if (!template)
+        return slot_start(&seat->process, w->options.executor, index, w->options.threads,
+                          seat->template ? &w->control : NULL, error, error_size);
+    uint32_t number = ++w->last_copy;
+    int rc = slot_ask(&seat->process, w->control, number, error, error_size);
+    if (rc == 0) seat->copy = number;
+    seat->asked_ms = w->now_ms;
+    return rc;
+}
+
+/* The seat has no process; what belonged to the last one is gone. */
+static void clear_seat(worker_t *w, seat_t *seat)
+{
+    loads_unload(w, seat);
+    blobs_unseat(w, seat);
+    slot_clear(&seat->process);
+    wire_batch_clear(&seat->batch);
+    prints_clear(seat);
+    seat->copy = 0;
+    seat->waits = false;
+}
 
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
 {
-    unsigned index = (unsigned)(seat - w->seats) - crew_first(w);
-    const seat_t *template = w->options.fork && !seat->template ? &w->seats[0] : NULL;
+    const seat_t *template = template_of(w, seat);
     if (template && !crew_ready(w, template)) {
         seat->restart_ms = w->now_ms + MAX_RESTART_MS;
         return 0;
     }
-    int rc = template ? slot_fork(&seat->process, w->control, error, error_size)
-                      : slot_start(&seat->process, w->options.executor, index, w->options.threads,
-                                   seat->template ? &w->control : NULL, error, error_size);
+    int rc = start_process(w, seat, template, error, error_size);
     if (rc) return rc;
-    seat->restart_ms = 0;
-    seat->seen_claim = 0;
-    seat->sent_items = 0;
+    seat->restart_ms = seat->ending_ms = 0;
+    seat->seen_claim = seat->sent_items = seat->bytes = 0;
     seat->retiring = false;
     *seat->killed = 0;
     orders_clear_batch(seat);
-    seat->printed = (printed_t){0};
     seat->batch.frames.shares = block_local();
     /* A copy has what its template has, and says so. */
-    return shelf_send(w, seat, template ? w->shelf_count : 0);
+    if ((rc = loads_send(w, seat, template != NULL)) == 0) return 0;
+    char cause[128];
+    snprintf(error, error_size, "cannot start an executor: %s", peach_status_text(rc));
+    slot_reap(&seat->process, cause, sizeof cause);
+    clear_seat(w, seat);
+    errno = ENOMEM;
+    return rc;
 }
 
 bool crew_ready(const worker_t *w, const seat_t *seat)
 {
-    return seat->process.channel && !seat->retiring && seat->process.preloads == w->shelf_count;
+    (void)w;
+    return seat->process.pid > 0 && !seat->retiring && seat->lacking == 0;
+}
+
+/* Starts the seat's process, or tries again later. */
+static void start_or_wait(worker_t *w, seat_t *seat)
+{
+    char error[256];
+    if (crew_start(w, seat, error, sizeof error) == 0) return;
+    log_say(LOG_WARN, "%s", error);
+    seat->restart_ms = w->now_ms + MAX_RESTART_MS;
 }
 
 /* The template is ready: so are the seats that waited for it. */
 static void start_copies(worker_t *w)
 {
-    char error[256];
     for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
-        if (seat->process.channel || !seat->restart_ms || seat->failures > 0) continue;
-        if (crew_start(w, seat, error, sizeof error) == 0) continue;
-        fprintf(stderr, "peach-worker: %s\n", error);
-        seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+        if (!seat->process.channel && seat->restart_ms && seat->failures == 0)
+            start_or_wait(w, seat);
     }
 }
+
+/* ---- copies ---- */
+
+static seat_t *find_copy(worker_t *w, uint32_t number)
+{
+    for (unsigned i = crew_first(w); i < w->seat_count; i++)
+        if (w->seats[i].copy == number) return &w->seats[i];
+    return NULL;
+}
+
+static void give_up_copy(worker_t *w, seat_t *seat)
+{
+    seat->failures++;
+    clear_seat(w, seat);
+    seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+}
+
+void crew_answer(worker_t *w)
+{
+    uint32_t number;
+    pid_t pid;
+    while (w->control >= 0 && slot_answer(w->control, &number, &pid)) {
+        seat_t *seat = find_copy(w, number);
+        if (!seat) continue; /* its channel is closed, so it ends */
+        seat->copy = 0;
+        seat->process.pid = pid;
+        if (pid > 0) continue;
+        log_say(LOG_WARN, "the template could not copy itself");
+        give_up_copy(w, seat);
+    }
+}
+
+/* One that does not answer is replaced; who waited for it waits for the new one. */
+static void watch_template(worker_t *w)
+{
+    seat_t *template = &w->seats[0];
+    bool stalls = false;
+    for (unsigned i = crew_first(w); i < w->seat_count && w->options.fork; i++) {
+        seat_t *seat = &w->seats[i];
+        if (!seat->copy || w->now_ms - seat->asked_ms < COPY_MS) continue;
+        give_up_copy(w, seat);
+        stalls = true;
+    }
+    if (!stalls || *template->killed) return;
+    snprintf(template->killed, sizeof template->killed,
+             "the template did not answer for %d s: it is replaced", COPY_MS / 1000);
+    slot_kill(&template->process);
+}
+
+/* ---- messages ---- */
 
 void crew_receive(worker_t *w, seat_t *seat)
 {
@@ -60,8 +155,11 @@ void crew_receive(worker_t *w, seat_t *seat)
         wire_message_t *message;
         int rc = channel_get(seat->process.channel, &message);
         if (rc == PEACH_E_TIMEOUT) return;
-        if (rc) { /* the end; or nonsense, if a task wrote into the channel */
-            crew_died(w, seat);
+        if (rc) {
+            if (rc != PEACH_E_LOST && !*seat->killed)
+                snprintf(seat->killed, sizeof seat->killed,
+                         "the executor was killed: its task wrote into its channel");
+            if (!seat->copy) crew_died(w, seat);
             return;
         }
         const Peach__Envelope *e = wire_envelope(message);
@@ -70,12 +168,14 @@ void crew_receive(worker_t *w, seat_t *seat)
             orders_results(w, seat, message);
             if (seat->process.shared) atomic_fetch_add(&seat->process.shared->taken, 1);
         } else if (e->body_case == PEACH__ENVELOPE__BODY_REGISTRATION) {
-            shelf_report(w, seat, e->registration);
+            loads_report(w, seat, e->registration);
             if (seat->template && crew_ready(w, seat)) start_copies(w);
         }
         wire_message_destroy(&message);
     }
 }
+
+/* ---- ends ---- */
 
 /* Seats at the end that have no process and are not needed go. */
 static void close_seats(worker_t *w)
@@ -85,26 +185,40 @@ static void close_seats(worker_t *w)
         w->seats[--w->seat_count].restart_ms = 0;
 }
 
+void crew_retire(worker_t *w, seat_t *seat)
+{
+    (void)w;
+    if (seat->retiring || !seat->process.channel) return;
+    seat->retiring = true;
+    seat->ending_ms = 0;
+    slot_dismiss(&seat->process);
+}
+
+/* Copies of a template that is gone and had not made them yet wait for the next one. */
+static void lose_template(worker_t *w)
+{
+    if (w->control >= 0) close(w->control);
+    w->control = -1;
+    for (unsigned i = crew_first(w); i < w->seat_count; i++)
+        if (w->seats[i].copy) give_up_copy(w, &w->seats[i]);
+    for (unsigned i = crew_first(w); i < w->seat_count; i++)
+        if (!w->seats[i].process.channel) w->seats[i].failures = 0;
+}
+
 void crew_died(worker_t *w, seat_t *seat)
 {
     char cause[256];
     pid_t pid = seat->process.pid;
-    bool loaded = seat->process.preloads == w->shelf_count;
+    bool loaded = seat->lacking == 0;
     bool working = seat->order_count > 0 || (seat->retiring && loaded);
     slot_reap(&seat->process, cause, sizeof cause);
     if (*seat->killed) snprintf(cause, sizeof cause, "%s", seat->killed);
-    worker_say(w, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
+    log_say(LOG_DETAIL_ONLY, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
     prints_read(w, seat, true);
     orders_lost(w, seat, pid, cause);
-    if (!loaded) shelf_died(w, seat, cause);
-    shelf_unload(w, seat);
-    blobs_unseat(w, seat);
-    slot_clear(&seat->process);
-    wire_batch_clear(&seat->batch);
-    if (seat->template) {
-        if (w->control >= 0) close(w->control);
-        w->control = -1;
-    }
+    if (!loaded) loads_died(w, seat, cause);
+    clear_seat(w, seat);
+    if (seat->template) lose_template(w);
     /* At once after a task killed it; with patience when it does not come up. */
     uint64_t wait = 0;
     if (!working) {
@@ -112,7 +226,6 @@ void crew_died(worker_t *w, seat_t *seat)
         seat->failures++;
     }
     seat->restart_ms = w->now_ms + (wait < MAX_RESTART_MS ? wait : MAX_RESTART_MS);
-    seat->waits = false;
     close_seats(w);
 }
 
@@ -131,12 +244,9 @@ unsigned crew_waiting(const worker_t *w)
 
 static void open_seat(worker_t *w)
 {
-    char error[256];
     seat_t *seat = &w->seats[w->seat_count++];
     seat->failures = 0;
-    if (crew_start(w, seat, error, sizeof error) == 0) return;
-    fprintf(stderr, "peach-worker: %s\n", error);
-    seat->restart_ms = w->now_ms + MAX_RESTART_MS;
+    start_or_wait(w, seat);
 }
 
 void crew_balance(worker_t *w)
@@ -155,27 +265,42 @@ void crew_balance(worker_t *w)
     else if (!w->spare_ms)
         w->spare_ms = w->now_ms;
     seat_t *last = &w->seats[w->seat_count - 1];
-    if (w->spare_ms && w->now_ms - w->spare_ms > SPARE_MS && last->order_count == 0 &&
-        !last->retiring) {
-        last->retiring = true;
-        slot_dismiss(&last->process);
-    }
+    if (w->spare_ms && w->now_ms - w->spare_ms > SPARE_MS && last->order_count == 0)
+        crew_retire(w, last);
     unsigned tell = crew_waiting(w);
     if (tell == w->waiting_told) return;
     w->waiting_told = tell;
     shelf_tell(w);
 }
 
-/* One that takes more memory than it may is killed: the item that it runs is charged. */
+/* ---- time ---- */
+
+/* One that takes more memory than it may is killed: the item that it runs is charged. It is
+   weighed more often when it is heavy. */
 static void weigh(worker_t *w, seat_t *seat)
 {
-    uint64_t bytes = slot_memory_bytes(&seat->process);
-    if (bytes <= w->options.memory_bytes || *seat->killed) return;
+    uint64_t most = w->options.memory_bytes;
+    bool due = seat->bytes > most / 2 || w->now_ms - seat->weighed_ms >= WEIGH_MS;
+    if (!most || seat->process.pid <= 0 || *seat->killed || !due) return;
+    seat->weighed_ms = w->now_ms;
+    seat->bytes = memory_bytes(seat->process.pid, most);
+    if (seat->bytes <= most) return;
     snprintf(seat->killed, sizeof seat->killed,
              "the executor was killed: it took %llu MiB of memory, over its limit of %llu",
-             (unsigned long long)(bytes >> 20),
-             (unsigned long long)(w->options.memory_bytes >> 20));
-    kill(seat->process.pid, SIGKILL);
+             (unsigned long long)(seat->bytes >> 20), (unsigned long long)(most >> 20));
+    slot_kill(&seat->process);
+}
+
+/* One that is to be replaced, and has nothing to do, ends; if it does not, it is ended. */
+static void watch_end(worker_t *w, seat_t *seat)
+{
+    if (!seat->retiring || seat->order_count > 0 || seat->process.pid <= 0) return;
+    if (!seat->ending_ms) seat->ending_ms = w->now_ms;
+    if (w->now_ms - seat->ending_ms < w->options.grace_ms || *seat->killed) return;
+    snprintf(seat->killed, sizeof seat->killed, "the executor did not end: it was killed");
+    log_say(LOG_NOTE, "executor %d did not end within its grace time: it is killed",
+            (int)seat->process.pid);
+    slot_kill(&seat->process);
 }
 
 /* What executors started and left behind came to us: it is not to stay a zombie. */
@@ -192,21 +317,16 @@ static void reap_strangers(const worker_t *w)
 
 void crew_keep(worker_t *w)
 {
-    char error[256];
-    bool weighing = w->options.memory_bytes > 0 && w->now_ms - w->weighed_ms >= WEIGH_MS;
-    if (weighing) w->weighed_ms = w->now_ms;
-    if (w->options.fork) reap_strangers(w);
+    reap_strangers(w);
+    watch_template(w);
     for (unsigned i = 0; i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
-        if (weighing && seat->process.pid > 0) weigh(w, seat);
+        weigh(w, seat);
+        watch_end(w, seat);
         if (slot_ended(&seat->process)) {
             crew_receive(w, seat); /* its last words */
             if (seat->process.channel) crew_died(w, seat);
         }
-        if (!seat->restart_ms || w->now_ms < seat->restart_ms || w->failed) continue;
-        if (crew_start(w, seat, error, sizeof error) != 0) {
-            fprintf(stderr, "peach-worker: %s\n", error);
-            seat->restart_ms = w->now_ms + MAX_RESTART_MS;
-        }
+        if (seat->restart_ms && w->now_ms >= seat->restart_ms && !w->failed) start_or_wait(w, seat);
     }
 }

@@ -20,7 +20,14 @@ typedef struct {
     char *name;
     runtime_t *runtime;
     void *handle;
+    uint32_t request; /* the preload that defined it */
 } function_t;
+
+/* What a template's copy says of a preload. */
+typedef struct {
+    uint32_t request;
+    wire_batch_t message; /* packed */
+} loaded_t;
 
 /* Results of a task's items that were not sent yet: one run of successes. Its buffers
    are kept for the next task. */
@@ -43,6 +50,7 @@ typedef struct {
     size_t function_count;
     /* of the preload that is being loaded */
     runtime_t *loading;
+    uint32_t request;
     size_t loaded_from;
     uint64_t flushed_ns, begun_ns; /* of the batch; of the task */
     uint64_t now_ns;               /* the last reading of the clock */
@@ -52,10 +60,10 @@ typedef struct {
     block_pool_t *pool; /* for large results; */
     payload_t **sent;   /* those that the supervisor has not opened yet, */
     size_t sent_count;
-    uint32_t flushes, sent_flush; /* messages sent; the last one that had some */
-    int output[2];                /* standard output and error, while they are the pipe */
+    uint32_t flushes, sent_flush;        /* messages sent; the last one that had some */
+    uint64_t channel_inode, print_inode; /* of our descriptors, which a task may close */
     bool template;
-    wire_batch_t *loaded; /* of a template: what its copies say of its preloads */
+    loaded_t *loaded; /* of a template: what its copies say of its preloads */
     size_t loaded_count;
 } executor_t;
 
@@ -69,6 +77,17 @@ uint64_t executor_coarse_clock(void);
 void executor_seed(void); /* random numbers unlike its siblings' */
 _Noreturn void executor_die(const char *why);
 
+/* User code has returned: in a child that it forked, which is no executor, the process ends. */
+void executor_check_fork(void);
+void executor_clear_fork(void); /* a template's copy is one */
+
+/* Standard descriptors that a task closed are opened again; without its channel the executor
+   ends. Called before something is written into that. */
+void executor_check_descriptors(executor_t *x);
+
+/* The descriptors are as they are to be. */
+void executor_note_descriptors(executor_t *x);
+
 /* ---- loading.c ---- */
 
 /* The function of that name; NULL when it is not loaded. */
@@ -78,7 +97,11 @@ function_t *loading_find(const executor_t *x, const char *name);
 runtime_t *loading_python(executor_t *x, failure_t *failure);
 
 /* Loads a preload, one of the message's, and tells the supervisor of it. */
-void loading_load(executor_t *x, wire_message_t *message, const Peach__PreloadItem *item);
+void loading_load(executor_t *x, wire_message_t *message, uint32_t request,
+                  const Peach__PreloadItem *item);
+
+/* Only the functions of these preloads count, and of those of one name the last one's. */
+void loading_order(executor_t *x, const uint64_t *requests, size_t count);
 
 /* ---- running.c ---- */
 
@@ -109,10 +132,9 @@ void results_release(executor_t *x);
 
 /* ---- output.c ---- */
 
-/* What is printed from here on goes to the client, as that item's; and does not any more. */
-void output_begin(executor_t *x);
-void output_item(uint32_t number, uint32_t item);
-void output_end(executor_t *x);
+/* What is printed from here on is that item's; and nobody's any more. */
+void output_item(const executor_t *x, uint32_t number, uint32_t item);
+void output_end(const executor_t *x);
 
 /* ---- template.c ---- */
 

@@ -9,11 +9,14 @@
 
 #include "awake.h"
 #include "list.h"
+#include "log.h"
 #include "outbox.h"
 #include "pool.h"
 #include "preload.h"
 #include "ranges.h"
+#include "resolve.h"
 #include "slot.h"
+#include "store.h"
 #include "worker.h"
 
 enum { MAX_SLOTS = 1024, MAX_SEATS = 2048, LOOK_MS = 20 };
@@ -33,18 +36,25 @@ typedef struct {
     payload_t *payload;
     range_t *todo;
     size_t todo_count;
+    uint64_t task;     /* its client's number, if it is to run at most once */
+    ranges_t left;     /* of such a one: items that have not begun, as far as was told */
     uint32_t number;   /* at its slot */
     uint64_t since_ms; /* when it came */
+    uint64_t shelf;    /* changes of the shelf when it was last seen to have its function */
     bool cancelled;
     bool expiring; /* this item of it was interrupted because its time is over */
     uint32_t expired_item;
-    uint64_t kill_ms; /* when its executor is killed if it still runs; 0: never */
+    uint64_t again_ms; /* when it is interrupted once more if it has not heard */
+    uint64_t kill_ms;  /* when its executor is killed if it still runs; 0: never */
 } order_t;
 
 /* A broker and our session with it. */
 struct link {
     char *endpoint;
-    void *socket, *monitor;
+    void *socket, *monitor; /* NULL while the host's address is not known */
+    resolve_t *resolve;     /* NULL: it is, or it is asked for again at resolve_ms */
+    uint64_t resolve_ms;
+    char complaint[640]; /* the last one that was logged, so that it is logged once */
     bool welcomed;
     bool known; /* we have a session there, also while it is not reached */
     uint8_t token[WIRE_SESSION_BYTES];
@@ -55,14 +65,34 @@ struct link {
     wire_batch_t batch;                /* Results */
     outbox_t outbox;                   /* those that it has not acknowledged */
     uint64_t told;                     /* the registration that it knows */
+    bool losing;                       /* lines of output, which it does not take */
     bool drained;
 };
 
+/* A set of seats. */
+typedef struct {
+    uint8_t bits[MAX_SEATS / 8];
+} seat_set_t;
+
+static inline bool seat_set_has(const seat_set_t *self, unsigned i)
+{
+    return self->bits[i / 8] >> i % 8 & 1;
+}
+
+static inline void seat_set_add(seat_set_t *self, unsigned i)
+{
+    self->bits[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+static inline void seat_set_remove(seat_set_t *self, unsigned i)
+{
+    self->bits[i / 8] &= (uint8_t) ~(1u << i % 8);
+}
+
 /* What a seat's tasks print, as far as it is not passed on. */
 typedef struct {
-    char line[4096];
-    size_t length;
-    bool marking; /* the line says whose the next ones are */
+    char *line; /* that has not ended */
+    size_t length, capacity;
     bool marked;
     uint32_t number, item; /* task and item whose the lines are */
     size_t bytes;          /* of that item so far */
@@ -75,10 +105,15 @@ typedef struct {
     size_t order_count;
     bool sending;                /* its channel has something to write */
     uint64_t seen_claim;         /* at the last look */
+    uint32_t copy;               /* the request for it, while a template has not answered; 0 */
+    uint64_t asked_ms;           /* when that was sent */
+    size_t lacking;              /* preloads that it was sent and has not answered for */
     uint64_t restart_ms;         /* when the next process is started; 0: one is there */
     unsigned failures;           /* in a row, without running anything */
     uint64_t sent_items;         /* to this process, and not taken back */
-    bool retiring;               /* it is to be replaced once it has nothing to do */
+    bool retiring;               /* it is to be replaced once it has nothing to do, */
+    uint64_t ending_ms;          /* and has had nothing to do since then; 0 */
+    uint64_t bytes, weighed_ms;  /* of memory, when it was weighed last */
     char killed[96];             /* why we killed it */
     wire_batch_t batch;          /* Assign */
     const Peach__Job *batch_job; /* the last job in it; it is number batch_jobs - 1 */
@@ -88,15 +123,38 @@ typedef struct {
     bool waits;        /* its task waits for tasks of its own: another seat runs meanwhile */
 } seat_t;
 
+/* A version of a preload. */
+typedef struct {
+    preload_source_t source; /* path NULL: there is none */
+    uint64_t pushed_us;      /* see PreloadItem; 0: our own */
+} version_t;
+
 /* A preload and what the executors say of it. */
 typedef struct {
-    preload_source_t source;
+    version_t now, before; /* before: what counts again if this one fails everywhere */
+    uint32_t request;      /* executors know it by this: it changes with each load */
     Peach__PreloadState state;
+    bool offered; /* its functions are registered: it was ready, or a version before was */
+    bool refused; /* by --no-push: it is only reported */
     char *error;
     char **functions;
     size_t function_count;
-    size_t ready; /* seats that have it */
+    seat_set_t asked, has; /* seats that were sent this version; that have loaded it */
+    seat_set_t stuck;      /* seats whose process has a version that it cannot replace */
+    size_t ready;          /* seats that have it, without the template */
+    char *file;            /* of a module: where it was imported from, */
+    uint8_t file_digest[WIRE_DIGEST_BYTES]; /* and what was in it */
 } shelf_item_t;
+
+/* Of an order of a task that is to run at most once: which of its items had begun. */
+typedef struct {
+    node_t node;
+    const link_t *link; /* while its session goes on */
+    uint8_t origin[WIRE_SESSION_BYTES];
+    uint64_t task, at_ms;
+    range_t *begun, *unbegun;
+    size_t begun_count, unbegun_count;
+} verdict_t;
 
 struct worker {
     worker_options_t options;
@@ -111,32 +169,41 @@ struct worker {
     unsigned waiting_told; /* slots that brokers were told of as waiting */
     uint64_t spare_ms;     /* since when the last seat is not needed; 0: it is */
     int control;           /* of the template; -1: there is none */
+    uint32_t last_copy;    /* request to it */
     list_t waiting;        /* orders for the next free executor */
     size_t order_count;    /* waiting and with executors */
     pool_t orders;         /* that are not in use */
-    shelf_item_t *shelf;
+    shelf_item_t *shelf;   /* in the order in which functions are defined */
     size_t shelf_count;
-    list_t blobs; /* values that clients put, those used last behind */
+    uint32_t last_request;
+    uint64_t shelf_changes; /* of what is registered */
+    store_t store;
+    list_t verdicts, ended; /* of sessions that are over; of orders that ended just now. Both the */
+    size_t verdict_count, ended_count; /* oldest first */
+    list_t blobs;                      /* values that clients put, those used last behind */
     uint64_t last_blob, blob_bytes;
     block_pool_t *pool;    /* for those that came as frames */
     uint64_t registration; /* counts its changes */
     Peach__Label *labels;
     Peach__Label **label_pointers;
     awake_t clock;
-    uint64_t now_ms, looked_ms, weighed_ms;
+    uint64_t now_ms, looked_ms;
     uint64_t lost_ms;  /* since when no broker is there */
     uint64_t order_ns; /* running mean of an order's time; 0: not known */
-    char *store;       /* folder for pushed files; NULL until one comes */
     bool draining, failed;
     bool by_value; /* Python is here, and jobs may bring their functions */
 };
-
-void worker_say(const worker_t *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- link.c ---- */
 
 int link_open(worker_t *w, link_t *link, const char *endpoint);
 void link_close(link_t *link);
+
+/* Sends a message in its turn; true unless it is lost. */
+bool link_send(link_t *link, const Peach__Envelope *envelope, const wire_frames_t *frames);
+
+/* Whether lines of output for it may be kept until it takes them. */
+bool link_takes_lines(const link_t *link);
 void link_receive(worker_t *w, link_t *link);
 
 /* Something happened to its connection. */
@@ -145,9 +212,10 @@ void link_watch(worker_t *w, link_t *link);
 /* What time asks for: Hello, heartbeats, results that wait. */
 void link_keep(worker_t *w, link_t *link);
 
-/* Adds a result under the lease's id. It is kept until the broker acknowledged it. */
-void link_result(link_t *link, wire_message_t *message, const Peach__Result *result,
-                 uint64_t lease);
+/* Adds a result under the lease's id. It is kept until the broker acknowledged it. host and
+   pid: of the executor that it is from. */
+void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease,
+                 const char *host, uint32_t pid);
 
 /* The same of a task of one item, with its good result. */
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease);
@@ -187,9 +255,25 @@ void orders_look(worker_t *w);
 /* The worker stops at once: what runs is charged, the rest goes back. */
 void orders_abandon(worker_t *w);
 
-/* The broker has gone: its orders are nobody's. */
+/* The broker's session is over: its orders are nobody's. What had begun of those that are to
+   run at most once is remembered. */
 void orders_forget(worker_t *w, link_t *link);
 void orders_clear(worker_t *w);
+
+/* ---- verdicts.c: what had begun at brokers that are lost ---- */
+
+/* The session that the order belongs to is over, and the order is, too. */
+void verdicts_add(worker_t *w, const order_t *order);
+
+/* The order ended: if its session is over soon its results may not have got through. */
+void verdicts_note_end(worker_t *w, const order_t *order);
+
+/* That session is over. */
+void verdicts_session_over(worker_t *w, const link_t *link);
+
+/* Tells a broker all of them. */
+void verdicts_send(worker_t *w, link_t *link);
+void verdicts_clear(worker_t *w);
 
 /* ---- blobs.c ---- */
 
@@ -216,8 +300,10 @@ void blobs_unseat(worker_t *w, const seat_t *seat);
 
 /* ---- prints.c ---- */
 
-/* Passes on what the seat's tasks have printed; last: nothing follows. */
+/* Passes on what the seat's tasks have printed: to their clients, or to our standard error.
+   last: nothing follows. */
 void prints_read(worker_t *w, seat_t *seat, bool last);
+void prints_clear(seat_t *seat);
 
 /* ---- crew.c ---- */
 
@@ -239,8 +325,14 @@ void crew_balance(worker_t *w);
 unsigned crew_waiting(const worker_t *w);
 
 /* Starts the seat's process. With a template it may be too early: then it is tried again
-   when that is ready. */
+   when that is ready. On failure errno says why, too. */
 int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size);
+
+/* The template has answered requests for copies. */
+void crew_answer(worker_t *w);
+
+/* The seat's process is replaced by a new one once it has nothing to do. */
+void crew_retire(worker_t *w, seat_t *seat);
 void crew_receive(worker_t *w, seat_t *seat);
 void crew_died(worker_t *w, seat_t *seat);
 
@@ -255,21 +347,46 @@ void shelf_tell(worker_t *w);
 
 /* Reads the preloads of the command line. */
 int shelf_fill(worker_t *w, char *error, size_t error_size);
+void shelf_clear(worker_t *w);
 
-/* Takes preloads that a broker sent and passes new ones to the executors. */
-void shelf_take(worker_t *w, wire_message_t *message, Peach__PreloadItem **items, size_t count);
+/* What a broker says of preloads: names that go, go back, and versions that come. */
+void shelf_take(worker_t *w, wire_message_t *message, const Peach__Preload *preload);
 
-/* Queues the shelf's preloads from index on for the seat's executor. */
-int shelf_send(worker_t *w, seat_t *seat, size_t index);
+/* The item has no functions. */
+void shelf_item_unload(shelf_item_t *item);
 
-/* An executor's word on its next preload; or that it died in it. */
-void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report);
-void shelf_died(worker_t *w, seat_t *seat, const char *cause);
+/* Whether a function of that name is registered. */
+bool shelf_offers(const worker_t *w, const char *function);
 
-/* The seat's process is gone and with it what it had loaded. */
-void shelf_unload(worker_t *w, seat_t *seat);
 void shelf_register(worker_t *w, Peach__Registration *registration);
 void shelf_register_free(Peach__Registration *registration);
-void shelf_clear(worker_t *w);
+
+/* Gives a broker sources that it asked for. */
+void shelf_tell_sources(worker_t *w, link_t *link, const Peach__SourceRequest *request);
+
+/* ---- loads.c: preloads on their way to the executors ---- */
+
+/* Gives a new process all preloads; copy: it has them, and will say so. */
+int loads_send(worker_t *w, seat_t *seat, bool copy);
+
+/* Gives the item to all executors; those that cannot take another version are replaced. */
+void loads_offer(worker_t *w, shelf_item_t *item);
+
+/* Tells the executors which preloads count, and in which order. */
+void loads_order(worker_t *w);
+
+/* It is not waited for any more, and nobody has it; drop: nor may anybody keep it. */
+void loads_forget(worker_t *w, shelf_item_t *item);
+void loads_drop(worker_t *w, shelf_item_t *item);
+
+/* It cannot be loaded: this worker does not have it. */
+void loads_fail(worker_t *w, shelf_item_t *item, const char *error);
+
+/* An executor's word on a preload; or that it died in one. */
+void loads_report(worker_t *w, seat_t *seat, const Peach__Registration *report);
+void loads_died(worker_t *w, seat_t *seat, const char *cause);
+
+/* The seat's process is gone and with it what it had loaded. */
+void loads_unload(worker_t *w, seat_t *seat);
 
 #endif

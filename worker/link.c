@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FULL_BYTES = 32 << 20 };
+enum { FULL_BYTES = 32 << 20, LINES_BYTES = 4 << 20, RESOLVE_MS = 1000, QUIET_MS = 3000 };
 
 static void close_sockets(void *socket, void *monitor)
 {
@@ -22,23 +22,27 @@ static void close_sockets(void *socket, void *monitor)
     if (socket) zmq_close(socket);
 }
 
+/* Says what is wrong with the link, once. */
+static void complain(link_t *link, const char *text)
+{
+    if (strncmp(link->complaint, text, sizeof link->complaint - 1) == 0) return;
+    snprintf(link->complaint, sizeof link->complaint, "%s", text);
+    log_say(LOG_WARN, "%s: %s", link->endpoint, text);
+}
+
 /* A new connection, on sockets of its own: nothing of the one before is read after what
    it brings. When it cannot be made the old one stays, and ZeroMQ reconnects. */
-static int link_connect(worker_t *w, link_t *link)
+static int open_sockets(worker_t *w, link_t *link, bool ipv6)
 {
     /* Immediate: nothing is queued for a broker that is not there, so what it gets
        after a reconnect is what is true then. */
-    const int immediate = 1, linger = 500, beat_ms = DEFAULT_BEAT_MS;
+    const int immediate = 1, linger = 500, beat_ms = DEFAULT_BEAT_MS, six = ipv6;
     const int patience_ms = DEFAULT_SESSION_MS / 2;
     const int soon_ms = 50, late_ms = 1000, queue = 1000;
-    const int ipv6 = strchr(link->endpoint, '[') != NULL;
     char name[64];
     void *socket = zmq_socket(w->context, ZMQ_DEALER);
     void *monitor = zmq_socket(w->context, ZMQ_PAIR);
     snprintf(name, sizeof name, "inproc://link-%llu", (unsigned long long)++w->last_monitor);
-    link->welcomed = false;
-    link->hello_ms = 0;
-    link->heard_ms = w->now_ms;
     if (!socket || !monitor) {
         close_sockets(socket, monitor);
         return PEACH_E_SYSTEM;
@@ -51,7 +55,7 @@ static int link_connect(worker_t *w, link_t *link)
     zmq_setsockopt(socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
     zmq_setsockopt(socket, ZMQ_RCVHWM, &queue, sizeof queue);
     zmq_setsockopt(socket, ZMQ_SNDHWM, &queue, sizeof queue);
-    zmq_setsockopt(socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    zmq_setsockopt(socket, ZMQ_IPV6, &six, sizeof six);
     if (zmq_socket_monitor(socket, name, ZMQ_EVENT_DISCONNECTED) != 0 ||
         zmq_connect(monitor, name) != 0 || zmq_connect(socket, link->endpoint) != 0) {
         close_sockets(socket, monitor);
@@ -62,6 +66,34 @@ static int link_connect(worker_t *w, link_t *link)
     link->socket = socket;
     link->monitor = monitor;
     return 0;
+}
+
+/* Goes on once the host's address is known. */
+static int connect_resolved(worker_t *w, link_t *link)
+{
+    const char *why;
+    resolve_state_t state = resolve_state(link->resolve, &why);
+    if (state == RESOLVE_PENDING) return 0;
+    int rc = 0;
+    if (state == RESOLVE_FAILED) {
+        complain(link, why);
+        link->resolve_ms = w->now_ms + RESOLVE_MS;
+    } else {
+        rc = open_sockets(w, link, state == RESOLVE_IPV6);
+    }
+    resolve_destroy(&link->resolve);
+    return rc;
+}
+
+static int link_connect(worker_t *w, link_t *link)
+{
+    link->welcomed = false;
+    link->hello_ms = 0;
+    link->heard_ms = w->now_ms;
+    link->resolve_ms = 0;
+    resolve_destroy(&link->resolve);
+    if (!(link->resolve = resolve_new(link->endpoint))) return PEACH_E_MEMORY;
+    return connect_resolved(w, link);
 }
 
 int link_open(worker_t *w, link_t *link, const char *endpoint)
@@ -76,6 +108,7 @@ int link_open(worker_t *w, link_t *link, const char *endpoint)
 
 void link_close(link_t *link)
 {
+    resolve_destroy(&link->resolve);
     close_sockets(link->socket, link->monitor);
     wire_batch_free(&link->batch);
     if (link->endpoint) outbox_clear(&link->outbox);
@@ -87,6 +120,17 @@ static int send_body(link_t *link, const Peach__Envelope *envelope)
 {
     return wire_send(link->socket, NULL, envelope, NULL);
 }
+
+bool link_send(link_t *link, const Peach__Envelope *envelope, const wire_frames_t *frames)
+{
+    if (!link->known) return false;
+    int rc = PEACH_E_TIMEOUT;
+    if (link->welcomed && !outbox_pending(&link->outbox))
+        rc = wire_send(link->socket, NULL, envelope, frames);
+    return rc == 0 || outbox_add_envelope(&link->outbox, envelope, frames) == 0;
+}
+
+bool link_takes_lines(const link_t *link) { return link->outbox.loose_bytes < LINES_BYTES; }
 
 /* ---- what we say ---- */
 
@@ -146,11 +190,12 @@ void link_register(worker_t *w, link_t *link)
     shelf_register_free(&registration);
 }
 
-void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease)
+void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease,
+                 const char *host, uint32_t pid)
 {
     Peach__Result out = *result;
     out.id = lease;
-    wire_batch_forward(&link->batch, message, &out);
+    wire_batch_forward(&link->batch, message, &out, host, pid);
 }
 
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
@@ -192,12 +237,12 @@ bool link_settled(const link_t *link)
 /* The session is over on one side: nobody waits for what we hold. */
 static void forget(worker_t *w, link_t *link)
 {
+    link->known = false;
     orders_forget(w, link);
     blobs_forget(w, link);
     wire_batch_clear(&link->batch);
     outbox_clear(&link->outbox);
     outbox_init(&link->outbox);
-    link->known = false;
 }
 
 /* What it does not have comes again, and behind it the leases that we hold. */
@@ -220,7 +265,8 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
 {
     const Peach__Welcome *welcome = wire_envelope(message)->welcome;
     if (welcome->version != WIRE_VERSION) return; /* an Error says so in words */
-    if (!link->welcomed) worker_say(w, "connected to %s", link->endpoint);
+    if (!link->welcomed) log_say(LOG_NOTE, "connected to %s", link->endpoint);
+    *link->complaint = 0;
     bool resumed = welcome->resumed && link->known &&
                    memcmp(link->token, welcome->token.data, sizeof link->token) == 0 &&
                    outbox_rewind(&link->outbox, welcome->received);
@@ -235,7 +281,11 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
     if (welcome->heartbeat_ms > 0) link->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) link->session_ms = welcome->session_ms;
     if (resumed) settle(w, link);
-    shelf_take(w, message, welcome->preloads, welcome->n_preloads);
+    if (!resumed) verdicts_send(w, link);
+    Peach__Preload preload = PEACH__PRELOAD__INIT;
+    preload.preloads = welcome->preloads;
+    preload.n_preloads = welcome->n_preloads;
+    if (welcome->n_preloads > 0) shelf_take(w, message, &preload);
     link_register(w, link); /* what changed since the Hello */
 }
 
@@ -249,7 +299,7 @@ static void link_lost(worker_t *w, link_t *link)
 
 static void link_reconnect(worker_t *w, link_t *link, const char *why)
 {
-    if (link->welcomed) worker_say(w, "%s %s", link->endpoint, why);
+    if (link->welcomed) log_say(LOG_NOTE, "%s %s", link->endpoint, why);
     link_lost(w, link);
     link_connect(w, link);
 }
@@ -260,7 +310,7 @@ static void on_error(worker_t *w, link_t *link, const Peach__Error *error)
         if (link->welcomed) link_lost(w, link); /* else it answers what came before Hello */
         return;
     }
-    fprintf(stderr, "peach-worker: %s: %s\n", link->endpoint, error->message);
+    log_say(LOG_FAIL, "%s: %s", link->endpoint, error->message);
     if (error->status == PEACH_E_VERSION) w->failed = w->draining = true;
 }
 
@@ -273,11 +323,12 @@ static void on_message(worker_t *w, link_t *link, wire_message_t *message)
     case PEACH__ENVELOPE__BODY_CANCEL: orders_cancel(w, link, e->cancel); break;
     case PEACH__ENVELOPE__BODY_PUT: blobs_take(w, link, message); break;
     case PEACH__ENVELOPE__BODY_DROP: blobs_drop(w, link, e->drop); break;
-    case PEACH__ENVELOPE__BODY_PRELOAD:
-        shelf_take(w, message, e->preload->preloads, e->preload->n_preloads);
+    case PEACH__ENVELOPE__BODY_PRELOAD: shelf_take(w, message, e->preload); break;
+    case PEACH__ENVELOPE__BODY_SOURCE_REQUEST:
+        shelf_tell_sources(w, link, e->source_request);
         break;
     case PEACH__ENVELOPE__BODY_GOODBYE:
-        worker_say(w, "%s drained this worker", link->endpoint);
+        log_say(LOG_NOTE, "%s drained this worker", link->endpoint);
         link->drained = true;
         break;
     case PEACH__ENVELOPE__BODY_ERROR: on_error(w, link, e->error); break;
@@ -304,14 +355,14 @@ void link_watch(worker_t *w, link_t *link)
 void link_receive(worker_t *w, link_t *link)
 {
     enum { MESSAGES_A_TURN = 64 };
-    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+    for (int i = 0; i < MESSAGES_A_TURN && link->socket; i++) {
         wire_message_t *message;
         const char *why;
         int rc = wire_receive(link->socket, NULL, &message, &why);
         if (rc == PEACH_E_TIMEOUT || rc == PEACH_E_SYSTEM) return;
         link->heard_ms = w->now_ms;
         if (rc) {
-            fprintf(stderr, "peach-worker: %s sent what is no message: %s\n", link->endpoint, why);
+            log_say(LOG_WARN, "%s sent what is no message: %s", link->endpoint, why);
             continue;
         }
         on_message(w, link, message);
@@ -321,11 +372,18 @@ void link_receive(worker_t *w, link_t *link)
 
 void link_keep(worker_t *w, link_t *link)
 {
+    if (link->resolve)
+        connect_resolved(w, link);
+    else if (link->resolve_ms && w->now_ms >= link->resolve_ms)
+        link_connect(w, link);
     flush(link);
+    link_register(w, link);
     /* Half open, or the broker hangs: a new connection shows which. */
     if (w->now_ms - link->heard_ms > link->session_ms / 2) link_reconnect(w, link, "is silent");
     if (!link->welcomed) {
-        if (link->hello_ms == 0) say_hello(w, link);
+        if (!link->known && w->now_ms - link->lost_ms > QUIET_MS)
+            complain(link, "no broker there yet");
+        if (link->hello_ms == 0 && link->socket) say_hello(w, link);
         /* The broker has given us up by now: so do we, and the slots are free for others. */
         if (link->known && w->now_ms - link->lost_ms > link->session_ms) forget(w, link);
         return;

@@ -4,6 +4,8 @@
 
 #include "executor.h"
 
+#include "preload.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -28,7 +30,48 @@ static void define(void *executor, const char *name, void *handle)
     char *copy = strdup(name);
     if (!grown || !copy) executor_die("out of memory");
     x->functions = grown;
-    x->functions[x->function_count++] = (function_t){copy, x->loading, handle};
+    x->functions[x->function_count++] = (function_t){copy, x->loading, handle, x->request};
+}
+
+/* Moves the functions of that preload to the end of kept; their number. */
+static size_t keep_functions(executor_t *x, uint32_t request, function_t *kept)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < x->function_count; i++) {
+        if (!x->functions[i].name || x->functions[i].request != request) continue;
+        kept[count++] = x->functions[i];
+        x->functions[i].name = NULL;
+    }
+    return count;
+}
+
+/* A copy of this template is not to speak of preloads that do not count any more. */
+static void keep_loaded(executor_t *x, const uint64_t *requests, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < x->loaded_count; i++) {
+        bool counts = false;
+        for (size_t k = 0; k < count; k++) counts |= x->loaded[i].request == requests[k];
+        if (counts)
+            x->loaded[kept++] = x->loaded[i];
+        else
+            wire_batch_free(&x->loaded[i].message);
+    }
+    x->loaded_count = kept;
+}
+
+void loading_order(executor_t *x, const uint64_t *requests, size_t count)
+{
+    function_t *kept = calloc(x->function_count + 1, sizeof *kept);
+    size_t used = 0;
+    if (!kept) executor_die("out of memory");
+    for (size_t i = 0; i < count; i++)
+        used += keep_functions(x, (uint32_t)requests[i], kept + used);
+    for (size_t i = 0; i < x->function_count; i++) free(x->functions[i].name);
+    free(x->functions);
+    x->functions = kept;
+    x->function_count = used;
+    keep_loaded(x, requests, count);
 }
 
 /* ---- preloads ---- */
@@ -78,18 +121,35 @@ static char *describe(const failure_t *failure)
 /* A copy of this process says the same of itself. */
 static void remember(executor_t *x, const Peach__Envelope *envelope)
 {
-    wire_batch_t *grown = realloc(x->loaded, (x->loaded_count + 1) * sizeof *grown);
+    loaded_t *grown = realloc(x->loaded, (x->loaded_count + 1) * sizeof *grown);
     size_t size = peach__envelope__get_packed_size(envelope);
     if (!grown) executor_die("out of memory");
     x->loaded = grown;
-    wire_batch_t *copy = &x->loaded[x->loaded_count++];
+    x->loaded[x->loaded_count].request = x->request;
+    wire_batch_t *copy = &x->loaded[x->loaded_count++].message;
     *copy = (wire_batch_t){.bytes = malloc(size + 1), .size = size, .capacity = size + 1};
     if (!copy->bytes) executor_die("out of memory");
     peach__envelope__pack(envelope, copy->bytes);
 }
 
-static void report_preload(executor_t *x, const Peach__PreloadItem *item, const failure_t *failure)
+/* Says which file a module is from, and what is in it. */
+static void report_file(Peach__PreloadReport *report, const char *file, uint8_t *digest)
 {
+    preload_source_t source;
+    char error[256];
+    if (!file || strlen(file) > WIRE_MAX_NAME ||
+        preload_read(&source, file, error, sizeof error) != 0)
+        return;
+    memcpy(digest, source.digest, WIRE_DIGEST_BYTES);
+    report->file = (char *)file;
+    report->file_digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, digest};
+    preload_clear(&source);
+}
+
+static void report_preload(executor_t *x, const Peach__PreloadItem *item, const char *file,
+                           const failure_t *failure)
+{
+    uint8_t digest[WIRE_DIGEST_BYTES];
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Registration registration = PEACH__REGISTRATION__INIT;
     Peach__PreloadReport report = PEACH__PRELOAD_REPORT__INIT, *reports = &report;
@@ -105,6 +165,8 @@ static void report_preload(executor_t *x, const Peach__PreloadItem *item, const 
     }
     report.name = item->name;
     report.digest = item->digest;
+    report.request = x->request;
+    report_file(&report, file, digest);
     report.state = PEACH__PRELOAD_STATE__PRELOAD_READY;
     if (failure->status) {
         report.state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
@@ -126,9 +188,12 @@ static void report_preload(executor_t *x, const Peach__PreloadItem *item, const 
     free(pointers);
 }
 
-void loading_load(executor_t *x, wire_message_t *message, const Peach__PreloadItem *item)
+void loading_load(executor_t *x, wire_message_t *message, uint32_t request,
+                  const Peach__PreloadItem *item)
 {
     failure_t failure = {0};
+    char *file = NULL;
+    x->request = request;
     payload_t *source = wire_payload(message, item->source);
     bool plugin = item->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
     x->loaded_from = x->function_count;
@@ -139,8 +204,10 @@ void loading_load(executor_t *x, wire_message_t *message, const Peach__PreloadIt
         x->loading->load(
             x->loading, item,
             (ProtobufCBinaryData){payload_size(source), (uint8_t *)payload_bytes(source)}, define,
-            x, &failure);
-    report_preload(x, item, &failure);
+            x, &file, &failure);
+    executor_check_fork();
+    report_preload(x, item, file, &failure);
+    free(file);
     payload_unref(&source);
     failure_clear(&failure);
 }

@@ -3,6 +3,8 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "arguments.h"
 #include "config.h"
+#include "descriptors.h"
+#include "log.h"
 #include "standard.h"
 #include "stop.h"
 #include "version.h"
@@ -11,6 +13,7 @@
 #include "worker.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
@@ -86,7 +89,7 @@ static const struct argp_option options[] = {
 typedef struct {
     worker_options_t worker;
     const char *preloads[MAX_ARGS], *labels[MAX_ARGS];
-    bool with_parent;
+    bool with_parent, verbose;
 } arguments_t;
 
 static unsigned number(struct argp_state *state, const char *text, unsigned min, unsigned max,
@@ -154,7 +157,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_LEAVE:
         a->worker.leave_after_s = number(state, arg, 1, INT_MAX / 1000, "--leave-after");
         break;
-    case KEY_VERBOSE: a->worker.verbose = true; break;
+    case KEY_VERBOSE: a->verbose = true; break;
     case KEY_PARENT: a->with_parent = true; break;
     case ARGP_KEY_ARG: argp_error(state, "'%s': peach-worker takes options only", arg); break;
     default: return ARGP_ERR_UNKNOWN;
@@ -222,19 +225,34 @@ int main(int argc, char **argv)
     a.worker.labels = a.labels;
     if (sodium_init() < 0) return EXIT_FAILURE;
     if (a.with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
+    log_open("peach-worker",
+             a.verbose       ? LOG_DETAIL_ONLY
+             : a.with_parent ? LOG_WARN
+                             : LOG_NOTE,
+             !a.with_parent);
+    /* Whoever started us may have ignored it: then nobody's end could be waited for. */
+    signal(SIGCHLD, SIG_DFL);
     int stop_fd = stop_fd_open();
+    descriptors_raise();
+    if (stop_fd < 0) {
+        fprintf(stderr, "peach-worker: %s\n", strerror(errno));
+        return EXIT_FAILED;
+    }
     a.worker.executor = find_executor();
     if (!a.worker.executor) {
         fprintf(stderr, "peach-worker: peach-executor is not next to it; is peach installed?\n");
-        return EXIT_FAILURE;
+        return EXIT_FAILED;
     }
     /* For what tasks may want to know: a task can be a client, too. */
     setenv("PEACH_BROKER", a.worker.endpoints, 1);
+    if (a.worker.insecure) setenv("PEACH_INSECURE", "1", 1);
     if (a.worker.no_push) setenv(NO_PUSH_VARIABLE, "1", 1);
     worker_t *worker = worker_new(&a.worker, &status, error, sizeof error);
     if (!worker) {
         fprintf(stderr, "peach-worker: %s\n", error);
-        return status == PEACH_E_REFUSED ? EXIT_REFUSED : EXIT_USAGE;
+        return status == PEACH_E_REFUSED    ? EXIT_REFUSED
+               : status == PEACH_E_ARGUMENT ? EXIT_USAGE
+                                            : EXIT_FAILED;
     }
     int rc = worker_run(worker, stop_fd);
     worker_destroy(&worker);

@@ -13,6 +13,7 @@ static const uint64_t ahead_ns = 2000000; /* work that an executor may hold ahea
 static const unsigned max_ahead = 1024;   /* and orders */
 static const uint64_t worth_ns = 100000;  /* work for which it is worth waking an executor */
 static const uint64_t give_back_ms = 50;  /* waiting longer, an order goes back to its broker */
+enum { AGAIN_MS = 100 };                  /* before an interrupt is repeated */
 
 /* ---- life of an order ---- */
 
@@ -31,6 +32,7 @@ static void order_free(worker_t *w, order_t *order)
     w->order_count--;
     if (--*order->job_uses == 0) free_job(w, order->job, order->job_uses);
     payload_unref(&order->payload);
+    ranges_clear(&order->left);
     free(order->todo);
     pool_put(&w->orders, order);
 }
@@ -40,8 +42,31 @@ static void order_end(worker_t *w, order_t *order)
 {
     Peach__Result result = PEACH__RESULT__INIT;
     result.ended = true;
-    if (order->link) link_result(order->link, NULL, &result, order->lease);
+    if (order->link)
+        link_result(order->link, NULL, &result, order->lease, "", 0);
+    else
+        verdicts_add(w, order);
     order_free(w, order);
+}
+
+static bool is_once(const order_t *order) { return order->job->origin.len > 0; }
+
+/* Which items have begun is only asked of orders that are to run at most once. */
+static void note_begun(order_t *order, uint32_t first, uint32_t count)
+{
+    if (is_once(order)) ranges_remove(&order->left, first, count);
+}
+
+/* The set of the items that the lease has. */
+static void init_left(order_t *order)
+{
+    uint32_t next = 0;
+    ranges_init(&order->left, 0, order->items);
+    for (size_t i = 0; i < order->todo_count; i++) {
+        if (order->todo[i].first > next) note_begun(order, next, order->todo[i].first - next);
+        next = order->todo[i].first + order->todo[i].count;
+    }
+    if (order->todo_count > 0 && next < order->items) note_begun(order, next, order->items - next);
 }
 
 static uint64_t order_items(const order_t *order)
@@ -87,7 +112,7 @@ static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
             result.failures = &failures;
             result.n_failures = 1;
         }
-        link_result(link, NULL, &result, model->lease);
+        link_result(link, NULL, &result, model->lease, "", 0);
         payload_unref(&payload);
         free(model->todo);
         if (order) pool_put(&w->orders, order);
@@ -99,6 +124,7 @@ static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
     order->job_uses = copy->uses;
     ++*order->job_uses;
     order->since_ms = w->now_ms;
+    if (is_once(order)) init_left(order);
     list_append(&w->waiting, &order->node);
     w->order_count++;
 }
@@ -106,7 +132,10 @@ static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
 static void take_task(worker_t *w, link_t *link, wire_message_t *message, const Peach__Job *job,
                       copy_t *copy, const Peach__Task *task)
 {
-    order_t order = {.lease = task->id, .first_item = task->first_item, .items = task->items};
+    order_t order = {.lease = task->id,
+                     .task = task->number,
+                     .first_item = task->first_item,
+                     .items = task->items};
     if (task->n_todo > 0) order.todo = calloc(task->n_todo, sizeof *order.todo);
     if (order.todo || task->n_todo == 0) order.payload = wire_payload(message, task->payload);
     char why[96];
@@ -245,6 +274,15 @@ static seat_t *seat_free(const worker_t *w, size_t room)
     return best;
 }
 
+/* Whether the executors have its function. They may not any more: its preload was unloaded, or
+   a new version of it failed. */
+static bool can_run(const worker_t *w, order_t *order)
+{
+    if (order->job->code || order->shelf == w->shelf_changes) return true;
+    order->shelf = w->shelf_changes;
+    return shelf_offers(w, order->job->function);
+}
+
 void orders_pump(worker_t *w)
 {
     size_t room = seat_room(w);
@@ -252,7 +290,7 @@ void orders_pump(worker_t *w)
         seat_t *seat = seat_free(w, room);
         if (!seat) break;
         order_t *order = LIST_ITEM(list_first(&w->waiting), order_t, node);
-        if (put_order(w, seat, order) != 0) {
+        if (!can_run(w, order) || put_order(w, seat, order) != 0) {
             order_end(w, order);
             continue;
         }
@@ -296,6 +334,10 @@ static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elaps
     w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
     seat->order_count--;
     seat->failures = 0;
+    if (!order->link)
+        verdicts_add(w, order);
+    else if (is_once(order))
+        verdicts_note_end(w, order);
     order_free(w, order);
 }
 
@@ -303,11 +345,17 @@ static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peac
 {
     order_t *order = orders_at(seat, result->id);
     if (!order) return;
+    for (size_t j = 0; j < result->n_segments; j++)
+        note_begun(order, result->segments[j]->first, result->segments[j]->count);
     for (size_t j = 0; j < result->n_failures; j++) {
-        result->failures[j]->host = w->host;
-        result->failures[j]->pid = (uint32_t)seat->process.pid;
+        Peach__Failure *failure = result->failures[j];
+        failure->host = w->host;
+        failure->pid = (uint32_t)seat->process.pid;
+        note_begun(order, failure->item, failure->count ? failure->count : 1);
     }
-    if (order->link) link_result(order->link, message, result, order->lease);
+    if (order->link)
+        link_result(order->link, message, result, order->lease, w->host,
+                    (uint32_t)seat->process.pid);
     if (result->ended) order_done(w, seat, order, result->elapsed_us);
 }
 
@@ -322,17 +370,23 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
             wire_single_t result = wire_single(results->singles[i], row, &offset);
             order_t *order = orders_at(seat, result.id);
             if (!order) continue;
+            note_begun(order, 0, 1);
             if (order->link) link_single(order->link, &result, order->lease);
             order_done(w, seat, order, result.elapsed_us);
         }
     }
-    if (seat->order_count == 0 && seat_worn(w, seat)) {
-        seat->retiring = true;
-        slot_dismiss(&seat->process);
-    }
+    if (seat->order_count == 0 && seat_worn(w, seat)) crew_retire(w, seat);
 }
 
 /* ---- deaths ---- */
+
+static bool has_item(const order_t *order, uint32_t item)
+{
+    for (size_t i = 0; i < order->todo_count; i++)
+        if (item >= order->todo[i].first && item - order->todo[i].first < order->todo[i].count)
+            return true;
+    return order->todo_count == 0 && item < order->items;
+}
 
 static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const char *cause)
 {
@@ -354,14 +408,39 @@ static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const 
     result.failures = &failures;
     result.n_failures = 1;
     result.ended = true;
-    if (order->link) link_result(order->link, NULL, &result, order->lease);
+    note_begun(order, item, 1);
+    if (order->link)
+        link_result(order->link, NULL, &result, order->lease, "", 0);
+    else
+        verdicts_add(w, order);
     order_free(w, order);
+}
+
+/* The tasks that the executor had begun. Its page may be scribbled on: then the first of its
+   orders is taken to be the one that ran, so that what does this is charged for it. */
+static uint64_t begun_tasks(const seat_t *seat, uint32_t *item)
+{
+    const node_t *first = list_first(&seat->orders);
+    const order_t *order = first ? LIST_ITEM(first, order_t, node) : NULL;
+    uint64_t claimed = shared_claimed(seat->process.shared), seen = seat->seen_claim >> 32;
+    *item = atomic_load(&seat->process.shared->item);
+    if (!order) return claimed;
+    bool sane = claimed >= seen && claimed <= seat->process.sent;
+    /* What it has not begun it cannot have died of: it had begun something. */
+    if (!sane) claimed = (uint64_t)order->number + 1;
+    for (const node_t *n = first; n; n = list_next(&seat->orders, n)) {
+        const order_t *ran = LIST_ITEM(n, order_t, node);
+        if (ran->number + 1 != claimed) continue;
+        uint32_t start = ran->todo_count ? ran->todo[0].first : 0;
+        if (*item >= ran->items || !has_item(ran, *item)) *item = start;
+    }
+    return claimed;
 }
 
 void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause)
 {
-    uint64_t claimed = shared_claimed(seat->process.shared);
-    uint32_t item = atomic_load(&seat->process.shared->item);
+    uint32_t item;
+    uint64_t claimed = begun_tasks(seat, &item);
     list_t again;
     list_init(&again);
     for (node_t *n; (n = list_first(&seat->orders)) != NULL;) {
@@ -397,7 +476,18 @@ static void interrupt(worker_t *w, seat_t *seat, order_t *order)
     if (order->cancelled) return;
     order->cancelled = true;
     order->kill_ms = w->now_ms + w->options.grace_ms;
+    order->again_ms = w->now_ms + AGAIN_MS;
     slot_interrupt(&seat->process, order->number, SHARED_WHOLE);
+}
+
+/* Nobody waits for it any more, but its client asks what had begun: the item that runs is
+   interrupted, and the order ends behind it. */
+static void interrupt_item(worker_t *w, seat_t *seat, order_t *order)
+{
+    order->kill_ms = w->now_ms + w->options.grace_ms;
+    order->again_ms = w->now_ms + AGAIN_MS;
+    atomic_store(&seat->process.shared->yield, order->number + 1);
+    slot_interrupt(&seat->process, order->number, atomic_load(&seat->process.shared->item));
 }
 
 /* What runs ends after its item. */
@@ -431,13 +521,22 @@ void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel)
         stop_lease(w, link, cancel->give_back[i], give_back);
 }
 
-void orders_forget(worker_t *w, link_t *link)
+/* Orders of that broker that wait end. */
+static void forget_waiting(worker_t *w, const link_t *link)
 {
     node_t *next;
     for (node_t *n = list_first(&w->waiting); n; n = next) {
         next = list_next(&w->waiting, n);
-        if (LIST_ITEM(n, order_t, node)->link == link) order_free(w, LIST_ITEM(n, order_t, node));
+        order_t *order = LIST_ITEM(n, order_t, node);
+        if (order->link != link) continue;
+        verdicts_add(w, order);
+        order_free(w, order);
     }
+}
+
+void orders_forget(worker_t *w, link_t *link)
+{
+    verdicts_session_over(w, link);
     for (unsigned i = crew_first(w); i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (list_empty(&seat->orders)) continue;
@@ -446,13 +545,13 @@ void orders_forget(worker_t *w, link_t *link)
             order_t *order = LIST_ITEM(n, order_t, node);
             if (order->link != link) continue;
             order->link = NULL;
-            interrupt(w, seat, order);
+            if (is_once(order))
+                interrupt_item(w, seat, order);
+            else
+                interrupt(w, seat, order);
         }
     }
-    for (node_t *n = list_first(&w->waiting); n; n = next) {
-        next = list_next(&w->waiting, n);
-        if (LIST_ITEM(n, order_t, node)->link == link) order_free(w, LIST_ITEM(n, order_t, node));
-    }
+    forget_waiting(w, link);
 }
 
 /* ---- the regular look ---- */
@@ -469,13 +568,14 @@ static void watch_time(worker_t *w, seat_t *seat, order_t *order)
     uint64_t began_ms = atomic_load(&page->began_ms), now_ms = clock_ms();
     if (order->expiring && order->expired_item != item) {
         order->expiring = false; /* it stopped */
-        order->kill_ms = 0;
+        order->kill_ms = order->again_ms = 0;
     }
     if (order->expiring || now_ms < began_ms || now_ms - began_ms <= limit_ms + SHARED_COARSE_MS)
         return;
     order->expiring = true;
     order->expired_item = item;
     order->kill_ms = w->now_ms + w->options.grace_ms;
+    order->again_ms = w->now_ms + AGAIN_MS;
     atomic_store(&seat->process.shared->limit_ms, limit_ms);
     slot_interrupt(&seat->process, order->number, item);
 }
@@ -489,10 +589,14 @@ static void look_at(worker_t *w, seat_t *seat)
     for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n)) {
         order_t *order = LIST_ITEM(n, order_t, node);
         if (order->number + 1 == claim >> 32) watch_time(w, seat, order);
+        if (order->again_ms && w->now_ms >= order->again_ms) {
+            order->again_ms = w->now_ms + AGAIN_MS;
+            slot_interrupt_again(&seat->process, order->number);
+        }
         if (!order->kill_ms || w->now_ms < order->kill_ms) continue;
-        worker_say(w, "executor %d does not stop: killed", (int)seat->process.pid);
-        kill(seat->process.pid, SIGKILL);
-        order->kill_ms = 0;
+        log_say(LOG_NOTE, "executor %d does not stop: killed", (int)seat->process.pid);
+        slot_kill(&seat->process);
+        order->kill_ms = order->again_ms = 0;
     }
 }
 

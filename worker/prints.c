@@ -2,14 +2,19 @@
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 
-/* The supervisor's end of what tasks print: lines go to their clients. */
+/* The supervisor's end of what tasks print: lines go to the clients that asked for them, all
+   else to our standard error. */
 #include "inside.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { LINES = 64, MOST_BYTES = 1 << 20 }; /* in a message; of an item */
+enum { LINE_MOST = 64 << 10 };             /* longer lines are cut */
+enum { LOOKS = 16, LAST_LOOKS = 1024 };    /* reads in a turn; of what a process left */
 
 /* Lines of one seat on their way to one broker. */
 typedef struct {
@@ -29,8 +34,7 @@ static void send_lines(lines_t *self)
     logs.n_lines = self->count;
     envelope.body_case = PEACH__ENVELOPE__BODY_LOGS;
     envelope.logs = &logs;
-    if (self->count > 0 && self->link->welcomed)
-        wire_send(self->link->socket, NULL, &envelope, NULL);
+    if (self->count > 0) link_send(self->link, &envelope, NULL);
     for (size_t i = 0; i < self->count; i++) free(self->texts[i]);
     self->count = 0;
 }
@@ -38,6 +42,10 @@ static void send_lines(lines_t *self)
 static void add_line(lines_t *self, const order_t *order, const char *text)
 {
     if (self->count == LINES || (self->count > 0 && self->link != order->link)) send_lines(self);
+    bool takes = link_takes_lines(order->link);
+    if (!takes && order->link->losing) return;
+    if (!takes) text = "(output from here on is lost: it was not taken in time)";
+    order->link->losing = !takes;
     char *valid = wire_text(text);
     if (!valid) return;
     Peach__Line *line = &self->lines[self->count];
@@ -54,56 +62,134 @@ static void add_line(lines_t *self, const order_t *order, const char *text)
     self->pointers[self->count++] = line;
 }
 
+/* A line of text, without its end; its bytes may be written to. */
+static void end_text(lines_t *self, char *text, size_t length)
+{
+    printed_t *p = &self->seat->printed;
+    const order_t *order = p->marked ? orders_at(self->seat, p->number) : NULL;
+    bool wanted = order && order->link;
+    text[length] = 0;
+    if (*text == PRINT_NOTICE && wanted && order->job->logs) {
+        add_line(self, order, text);
+    } else if (!wanted || order->job->logs != WIRE_LOGS_ALL) {
+        text[length] = '\n'; /* nobody asked for it */
+        log_pass(text, length + 1);
+    } else if (p->bytes <= MOST_BYTES) {
+        p->bytes += length + 1;
+        add_line(self, order,
+                 p->bytes <= MOST_BYTES ? text : "(more than 1 MiB of output: the rest is lost)");
+    }
+}
+
+/* The mark of the seat's process in the line, or NULL: tasks may print such bytes, too. */
+static char *find_mark(const seat_t *seat, char *line, size_t length)
+{
+    char mark[PRINT_MARK_BYTES + 32];
+    snprintf(mark, sizeof mark, PRINT_MARK, (unsigned long long)seat->process.shared->print_token,
+             0u, 0u);
+    return memmem(line, length, mark, PRINT_MARK_BYTES);
+}
+
+/* The line has ended, or is to be cut. Text in front of a mark has no end of its own. */
 static void end_line(lines_t *self)
 {
     printed_t *p = &self->seat->printed;
-    p->line[p->length] = 0;
     unsigned number, item;
-    const order_t *order = p->marked ? orders_at(self->seat, p->number) : NULL;
-    if (p->marking) {
-        p->marked = sscanf(p->line, PRINT_MARK, &number, &item) == 2;
-        p->number = number;
-        p->item = item;
-        p->bytes = 0;
-    } else if (*p->line == PRINT_NOTICE && order && order->link && order->job->logs) {
-        add_line(self, order, p->line);
-    } else if (!order || !order->link || order->job->logs != WIRE_LOGS_ALL) {
-        fprintf(stderr, "%s\n", p->line); /* nobody asked for it */
-    } else if (p->bytes <= MOST_BYTES) {
-        p->bytes += p->length + 1;
-        add_line(self, order,
-                 p->bytes <= MOST_BYTES ? p->line
-                                        : "(more than 1 MiB of output: the rest is lost)");
-    }
+    char *mark =
+        memchr(p->line, *PRINT_MARK, p->length) ? find_mark(self->seat, p->line, p->length) : NULL;
+    size_t length = mark ? (size_t)(mark - p->line) : p->length;
+    p->line[p->length] = 0;
+    bool read = mark && sscanf(mark + PRINT_MARK_BYTES, "%u %u", &number, &item) == 2;
+    if (!mark || length > 0) end_text(self, p->line, length);
     p->length = 0;
-    p->marking = false;
+    if (!mark) return;
+    p->marked = read && number != PRINT_NOBODY;
+    p->number = number;
+    p->item = item;
+    p->bytes = 0;
+}
+
+/* Bytes at the end of the line that are the beginning of a character. */
+static size_t unfinished(const printed_t *p)
+{
+    for (size_t back = 1; back <= 3 && back <= p->length; back++) {
+        unsigned char byte = (unsigned char)p->line[p->length - back];
+        if ((byte & 0xC0) == 0x80) continue;
+        size_t size = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+        return size > back ? back : 0;
+    }
+    return 0;
+}
+
+static void cut_line(lines_t *self)
+{
+    printed_t *p = &self->seat->printed;
+    char rest[4];
+    size_t left = unfinished(p);
+    memcpy(rest, p->line + p->length - left, left);
+    p->length -= left;
+    end_line(self);
+    memcpy(p->line, rest, left);
+    p->length = left;
+}
+
+/* Room for one more byte, and for what ends the line. */
+static bool reserve(printed_t *p)
+{
+    if (p->length + 2 <= p->capacity) return true;
+    size_t capacity = p->capacity ? p->capacity * 2 : 256;
+    char *grown = realloc(p->line, capacity);
+    if (!grown) return false;
+    p->line = grown;
+    p->capacity = capacity;
+    return true;
 }
 
 static void take_bytes(lines_t *self, const char *bytes, size_t size)
 {
     printed_t *p = &self->seat->printed;
     for (size_t i = 0; i < size; i++) {
-        if (bytes[i] == PRINT_MARK[0]) {
-            if (p->length > 0) end_line(self); /* that has no end of its own */
-            p->marking = true;
-        } else if (bytes[i] == '\n') {
+        if (bytes[i] == '\n' && reserve(p)) {
             end_line(self);
-            continue;
+        } else if (bytes[i] != 0 && bytes[i] != '\n' && reserve(p)) {
+            p->line[p->length++] = bytes[i];
+            if (p->length == LINE_MOST) cut_line(self);
         }
-        if (bytes[i] != 0) p->line[p->length++] = bytes[i];
-        if (p->length == sizeof p->line - 1) end_line(self);
     }
+}
+
+/* What nobody asked for need not wait for the end of its line: a bar, say, has none. */
+static void pass_unmarked(printed_t *p)
+{
+    if (p->marked || p->length == 0) return;
+    const char *mark = memchr(p->line, *PRINT_MARK, p->length);
+    size_t length = mark ? (size_t)(mark - p->line) : p->length;
+    log_pass(p->line, length);
+    p->length -= length;
+    memmove(p->line, p->line + length, p->length);
 }
 
 void prints_read(worker_t *w, seat_t *seat, bool last)
 {
     char bytes[16384];
     lines_t lines = {.w = w, .seat = seat};
-    for (int looks = 16; looks-- > 0;) {
+    for (int looks = last ? LAST_LOOKS : LOOKS; looks-- > 0 && seat->process.print_fd >= 0;) {
         ssize_t n = read(seat->process.print_fd, bytes, sizeof bytes);
-        if (n <= 0) break;
+        if (n < 0) break;
+        if (n == 0) { /* a task closed it, or the process has ended: nothing more comes */
+            close(seat->process.print_fd);
+            seat->process.print_fd = -1;
+            break;
+        }
         take_bytes(&lines, bytes, (size_t)n);
     }
+    pass_unmarked(&seat->printed);
     if (last && seat->printed.length > 0) end_line(&lines);
     send_lines(&lines);
+}
+
+void prints_clear(seat_t *seat)
+{
+    free(seat->printed.line);
+    seat->printed = (printed_t){0};
 }

@@ -33,6 +33,7 @@ void results_flush(executor_t *x)
 {
     results_release(x);
     if (x->batch.elements > 0) {
+        executor_check_descriptors(x);
         if (channel_put_batch(x->channel, PEACH__ENVELOPE__BODY_RESULTS, &x->batch) != 0 ||
             channel_flush(x->channel) != 0)
             exit(1); /* the supervisor is gone */

@@ -99,10 +99,11 @@ static const function_t *function_by_value(executor_t *x, const Peach__Job *job,
     }
     if (blob->function.handle) return &blob->function;
     /* Whatever it has to say is about this task. */
-    if (job->logs) output_item(number, item);
+    if (job->logs) output_item(x, number, item);
     runtime_t *runtime = loading_python(x, failure);
     if (runtime)
         blob->function.handle = runtime->define(runtime, blob->value, job->codec != 0, failure);
+    executor_check_fork();
     blob->function.runtime = runtime;
     return blob->function.handle ? &blob->function : NULL;
 }
@@ -181,6 +182,7 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
                    .index = index};
     peach_value_t *value =
         function->runtime->call(function->runtime, function->handle, &call, scratch, failure);
+    executor_check_fork();
     if (!value) tell_stop(x, number, index, failure);
     if (args != one) free(args);
     return value;
@@ -205,7 +207,7 @@ static bool run_range(executor_t *x, const Peach__Task *task, const Peach__Job *
             failure_clear(&failure);
             return false;
         }
-        if (job->logs == WIRE_LOGS_ALL) output_item(number, i);
+        if (job->logs == WIRE_LOGS_ALL) output_item(x, number, i);
         peach_value_t argument, result, *item = &argument;
         if (!items_number(items, i, &argument) && !(item = items_take(items, i)))
             executor_die("out of memory");
@@ -284,8 +286,8 @@ static void run_task(executor_t *x, wire_message_t *message, const Peach__Task *
     x->pending.whole = task->items == 1;
     peach_value_t scratch, bits, *items = NULL;
     if (job->logs == WIRE_LOGS_ALL) {
-        output_begin(x);
-        output_item(number, atomic_load(&x->shared->item));
+        executor_check_descriptors(x);
+        output_item(x, number, atomic_load(&x->shared->item));
     }
     if (!found->looked) find_function(x, job, number, found);
     if (found->function && one_number(task, &scratch, &bits))

@@ -51,9 +51,10 @@ typedef enum { FORK_BEFORE, FORK_PARENT, FORK_CHILD } fork_phase_t;
 
 struct runtime {
     /* Loads a preload and defines its functions. source: what is in a Python file, which
-       may be another by now. 0 or a negative status. */
+       may be another by now. *file_p, if it is set, is the file that a module was imported
+       from, to be freed. 0 or a negative status. */
     int (*load)(runtime_t *self, const Peach__PreloadItem *item, ProtobufCBinaryData source,
-                define_fn define, void *executor, failure_t *failure);
+                define_fn define, void *executor, char **file_p, failure_t *failure);
     /* The function that a value is: a pickle or source text; forget ends its use. NULL with
        failure set. Both are NULL in a runtime that has no such functions. */
     void *(*define)(runtime_t *self, const peach_value_t *code, bool pickles, failure_t *failure);
@@ -71,7 +72,7 @@ struct runtime {
 runtime_t *native_runtime_new(const shared_t *shared);
 
 /* Exported by peach_python.so. */
-runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure);
+runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure);
 
 /* Whether the call is to be interrupted. */
 static inline bool call_stopped(const shared_t *shared, const call_t *call)

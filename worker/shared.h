@@ -10,14 +10,24 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-/* An executor's descriptors: the channel, this page, the pipe for what tasks print, and a
-   template's control socket. */
+/* An executor's descriptors: the channel, this page, the pipe for what tasks print (which is
+   its standard output and error, too), and a template's control socket. */
 enum { CHANNEL_FD = 3, SHARED_FD = 4, PRINT_FD = 5, CONTROL_FD = 6 };
 
-/* In that pipe a line of this form says whose the following lines are: task number and
-   item. */
-#define PRINT_MARK "\x01peach %u %u\n"
+/* On the control socket: a request for a copy (pid: the supervisor's), and its answer (pid:
+   the copy's, 0: there is none). */
+typedef struct {
+    pid_t pid;
+    uint32_t number;
+} shared_request_t;
+
+/* In that pipe what follows this, to the end of the line, says whose the following lines are:
+   the page's token, task number and item. With PRINT_NOBODY they are nobody's in particular. */
+#define PRINT_MARK "\x01%016llx %u %u\n"
+enum { PRINT_MARK_BYTES = 1 + 16 + 1 }; /* up to the task number */
+#define PRINT_NOBODY UINT32_MAX
 /* And a line that begins with this is the executor's own. */
 #define PRINT_NOTICE '\x02'
 
@@ -35,11 +45,13 @@ typedef struct {
     /* What is to be interrupted. High half: number + 1 of the task. Low half: the item of
        it, or SHARED_WHOLE. */
     _Atomic uint64_t stop;
+    _Atomic uint32_t heard;    /* number + 1 of the task that was interrupted and knows it */
     _Atomic uint32_t limit_ms; /* that the item to be interrupted ran over */
     _Atomic uint32_t yield;    /* number + 1 of the task that is to end after its item */
-    _Atomic uint32_t preload;  /* preloads begun */
+    _Atomic uint32_t preload;  /* that is being loaded (its request), 0: none */
     _Atomic uint32_t waiting;  /* its task has submitted tasks of its own that have not ended */
     _Atomic uint32_t taken;    /* messages with results that the supervisor has read */
+    uint64_t print_token;      /* nobody else writes it by chance */
 } shared_t;
 
 #define SHARED_WHOLE UINT32_MAX

@@ -1,23 +1,29 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
+
+/* The preloads of this worker: its own and those that brokers sent, one version a name, in the
+   order in which they were pushed. */
 #include "inside.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { WINDOW_BYTES = 64 << 20, AHEAD = 1024 }; /* of a slot: orders, if they are short */
-enum { RELOADS = 3 }; /* when no executor has a preload any more that one had */
 
-/* ---- the shelf ---- */
+/* ---- items ---- */
 
-static void item_unload(shelf_item_t *item)
+static void version_clear(worker_t *w, version_t *version)
+{
+    if (version->source.path) store_remove(&w->store, version->source.path);
+    preload_clear(&version->source);
+    *version = (version_t){0};
+}
+
+void shelf_item_unload(shelf_item_t *item)
 {
     for (size_t i = 0; i < item->function_count; i++) free(item->functions[i]);
     free(item->functions);
@@ -25,7 +31,17 @@ static void item_unload(shelf_item_t *item)
     item->function_count = 0;
 }
 
-static shelf_item_t *shelf_add(worker_t *w)
+static void item_clear(worker_t *w, shelf_item_t *item)
+{
+    version_clear(w, &item->now);
+    version_clear(w, &item->before);
+    shelf_item_unload(item);
+    free(item->error);
+    free(item->file);
+    *item = (shelf_item_t){0};
+}
+
+static shelf_item_t *add(worker_t *w)
 {
     shelf_item_t *grown = realloc(w->shelf, (w->shelf_count + 1) * sizeof *grown);
     if (!grown) return NULL;
@@ -35,48 +51,67 @@ static shelf_item_t *shelf_add(worker_t *w)
     return item;
 }
 
-int shelf_fill(worker_t *w, char *error, size_t error_size)
+static void remove_at(worker_t *w, size_t i)
 {
-    for (size_t i = 0; i < w->options.preload_count; i++) {
-        shelf_item_t *item = shelf_add(w);
-        if (!item) return PEACH_E_MEMORY;
-        int rc = preload_read(&item->source, w->options.preloads[i], error, error_size);
-        if (rc) return rc;
+    item_clear(w, &w->shelf[i]);
+    memmove(&w->shelf[i], &w->shelf[i + 1], (--w->shelf_count - i) * sizeof *w->shelf);
+}
+
+/* What is in use under that name. */
+static shelf_item_t *find(const worker_t *w, const char *name)
+{
+    for (size_t i = 0; i < w->shelf_count; i++)
+        if (!w->shelf[i].refused && strcmp(w->shelf[i].now.source.name, name) == 0)
+            return &w->shelf[i];
+    return NULL;
+}
+
+/* What was pushed later defines its functions later. */
+static void sort(worker_t *w)
+{
+    for (size_t i = 1; i < w->shelf_count; i++) {
+        shelf_item_t item = w->shelf[i];
+        size_t at = i;
+        for (; at > 0 && w->shelf[at - 1].now.pushed_us > item.now.pushed_us; at--)
+            w->shelf[at] = w->shelf[at - 1];
+        w->shelf[at] = item;
     }
-    return 0;
+}
+
+/* It is to be loaded, by all executors. */
+static void renew(worker_t *w, shelf_item_t *item)
+{
+    loads_forget(w, item);
+    item->request = ++w->last_request;
+    item->offered = item->state == PEACH__PRELOAD_STATE__PRELOAD_READY || item->offered;
+    item->state = PEACH__PRELOAD_STATE__PRELOAD_LOADING;
+    free(item->error);
+    item->error = NULL;
 }
 
 void shelf_clear(worker_t *w)
 {
-    for (size_t i = 0; i < w->shelf_count; i++) {
-        shelf_item_t *item = &w->shelf[i];
-        if (w->store && item->source.path &&
-            strncmp(item->source.path, w->store, strlen(w->store)) == 0) {
-            unlink(item->source.path);
-            char *slash = strrchr(item->source.path, '/');
-            *slash = 0;
-            rmdir(item->source.path);
-        }
-        item_unload(item);
-        free(item->error);
-        preload_clear(&item->source);
-    }
+    while (w->shelf_count > 0) remove_at(w, w->shelf_count - 1);
     free(w->shelf);
     w->shelf = NULL;
-    w->shelf_count = 0;
-    if (w->store) rmdir(w->store);
-    free(w->store);
-    w->store = NULL;
+    store_clear(&w->store);
 }
 
-/* The registration changed. */
 void shelf_tell(worker_t *w)
 {
-    w->registration++;
-    for (size_t i = 0; i < w->link_count; i++) link_register(w, &w->links[i]);
+    w->registration++; /* link_keep sends it */
+    w->shelf_changes++;
 }
 
-/* ---- preloads that are pushed ---- */
+bool shelf_offers(const worker_t *w, const char *function)
+{
+    for (size_t i = 0; i < w->shelf_count; i++)
+        for (size_t j = 0; w->shelf[i].offered && j < w->shelf[i].function_count; j++)
+            if (strcmp(w->shelf[i].functions[j], function) == 0) return true;
+    return false;
+}
+
+/* ---- versions that come ---- */
 
 static bool same_file(const char *path, const uint8_t digest[WIRE_DIGEST_BYTES])
 {
@@ -88,213 +123,204 @@ static bool same_file(const char *path, const uint8_t digest[WIRE_DIGEST_BYTES])
     return same;
 }
 
-/* Writes the file into a folder of its own, so that its neighbours do not mix. */
-static char *store_file(worker_t *w, const preload_source_t *source)
+/* Whether a plugin looks for libraries next to itself: it has to stay where it is. */
+static bool has_neighbours(const payload_t *source)
 {
-    const char *tmp = getenv("TMPDIR");
-    char *folder = NULL, *path = NULL, hex[17];
-    if (!w->store) {
-        if (asprintf(&w->store, "%s/peach-worker-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0)
-            return NULL;
-        if (!mkdtemp(w->store)) {
-            free(w->store);
-            w->store = NULL;
-            return NULL;
-        }
-    }
-    sodium_bin2hex(hex, sizeof hex, source->digest, 8);
-    if (asprintf(&folder, "%s/%s", w->store, hex) < 0) return NULL;
-    int made = mkdir(folder, 0700);
-    if ((made == 0 || errno == EEXIST) && asprintf(&path, "%s/%s", folder, source->name) >= 0) {
-        FILE *file = fopen(path, "wb");
-        size_t size = payload_size(source->source);
-        if (!file || fwrite(payload_bytes(source->source), 1, size, file) != size ||
-            fclose(file) != 0) {
-            free(path);
-            path = NULL;
-        }
-    }
-    free(folder);
-    return path;
+    static const char origin[] = "$ORIGIN";
+    return memmem(payload_bytes(source), payload_size(source), origin, sizeof origin - 1);
 }
 
-/* Copies what a broker sent. The file is loaded from where its sender has it when
-   the same file is there (then its neighbours are, too), or from a copy. */
-static int take_item(worker_t *w, wire_message_t *message, const Peach__PreloadItem *from,
-                     shelf_item_t *item)
+/* Where it is to be loaded from. A Python file is named as its sender has it when the same file
+   is there (then its neighbours are, too); a plugin is loaded from a copy, which nobody writes
+   into while it is in use. */
+static int place(worker_t *w, preload_source_t *source, const char *path, char *error, size_t size)
 {
-    preload_source_t *source = &item->source;
-    source->kind = from->kind;
-    if (strchr(from->name, '/') || *from->name == '.') return PEACH_E_PROTOCOL;
-    snprintf(source->name, sizeof source->name, "%s", from->name);
-    memcpy(source->digest, from->digest.data, sizeof source->digest);
-    source->source = wire_payload(message, from->source);
-    if (!source->source) return PEACH_E_MEMORY;
-    uint8_t digest[WIRE_DIGEST_BYTES];
-    bool module = from->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE;
-    crypto_hash_sha256(digest, module ? (const uint8_t *)from->name : payload_bytes(source->source),
-                       module ? strlen(from->name) : payload_size(source->source));
-    if (memcmp(digest, source->digest, sizeof digest) != 0) return PEACH_E_PROTOCOL;
-    if (module || same_file(from->path, source->digest))
-        source->path = strdup(module ? "" : from->path);
+    bool plugin = source->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
+    if (source->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE ||
+        ((!plugin || has_neighbours(source->source)) && same_file(path, source->digest)))
+        source->path = strdup(source->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE ? "" : path);
     else
-        source->path = store_file(w, source);
+        source->path = store_file(&w->store, source->name, payload_bytes(source->source),
+                                  payload_size(source->source), error, size);
     return source->path ? 0 : PEACH_E_SYSTEM;
 }
 
-static bool known(const worker_t *w, const Peach__PreloadItem *item)
+/* A file that the worker was started with. */
+static int read_own(worker_t *w, preload_source_t *source, const char *name, char *error,
+                    size_t size)
 {
-    for (size_t i = 0; i < w->shelf_count; i++)
-        if (strcmp(w->shelf[i].source.name, item->name) == 0 &&
-            memcmp(w->shelf[i].source.digest, item->digest.data, WIRE_DIGEST_BYTES) == 0)
-            return true;
-    return false;
-}
-
-void shelf_take(worker_t *w, wire_message_t *message, Peach__PreloadItem **items, size_t count)
-{
-    size_t before = w->shelf_count;
-    for (size_t i = 0; i < count; i++) {
-        if (known(w, items[i])) continue;
-        shelf_item_t *item = shelf_add(w);
-        if (!item) continue;
-        int rc = w->options.no_push ? PEACH_E_REFUSED : take_item(w, message, items[i], item);
-        if (rc == 0) continue;
-        snprintf(item->source.name, sizeof item->source.name, "%s", items[i]->name);
-        memcpy(item->source.digest, items[i]->digest.data, WIRE_DIGEST_BYTES);
-        item->state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
-        item->error = strdup(w->options.no_push
-                                 ? "this worker does not take preloads from clients (--no-push)"
-                                 : peach_status_text(rc));
-    }
-    if (w->shelf_count == before && count == 0) return;
-    for (unsigned i = 0; i < w->seat_count; i++)
-        if (w->seats[i].process.channel) shelf_send(w, &w->seats[i], before);
-    shelf_tell(w);
-}
-
-/* ---- to and from the executors ---- */
-
-/* Counts preloads as answered for that no executor is asked for any more. */
-static void skip_failed(worker_t *w, seat_t *seat)
-{
-    while (seat->process.preloads < w->shelf_count &&
-           w->shelf[seat->process.preloads].state == PEACH__PRELOAD_STATE__PRELOAD_FAILED)
-        seat->process.preloads++;
-}
-
-/* A plugin is loaded from a file, which is to be the one that is registered. */
-static void keep_plugin(worker_t *w, preload_source_t *source)
-{
-    char *path = same_file(source->path, source->digest) ? NULL : store_file(w, source);
-    if (!path) return; /* without a copy the executor says what it finds */
-    free(source->path);
-    source->path = path;
-}
-
-int shelf_send(worker_t *w, seat_t *seat, size_t index)
-{
-    int rc = 0;
-    for (size_t i = index; i < w->shelf_count && rc == 0; i++) {
-        if (w->shelf[i].state == PEACH__PRELOAD_STATE__PRELOAD_FAILED) continue;
-        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
-        Peach__Preload preload = PEACH__PRELOAD__INIT;
-        Peach__PreloadItem item, *items = &item;
-        Peach__Payload field;
-        wire_frames_t frames = {.shares = block_local()};
-        preload_source_t *source = &w->shelf[i].source;
-        bool plugin = source->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
-        if (plugin) keep_plugin(w, source);
-        rc = preload_item(source, &frames, plugin ? NULL : &field, &item);
-        preload.request = i;
-        preload.preloads = &items;
-        preload.n_preloads = 1;
-        envelope.body_case = PEACH__ENVELOPE__BODY_PRELOAD;
-        envelope.preload = &preload;
-        if (rc == 0) rc = channel_put(seat->process.channel, &envelope, &frames);
-        wire_frames_clear(&frames);
-    }
-    if (rc == 0) channel_flush(seat->process.channel);
-    skip_failed(w, seat);
+    int rc = preload_read(source, name, error, size);
+    if (rc) return rc;
+    char *path = source->path;
+    rc = place(w, source, path, error, size);
+    free(path);
+    if (rc) preload_clear(source);
     return rc;
 }
 
-static void fail(worker_t *w, shelf_item_t *item, const char *error)
+int shelf_fill(worker_t *w, char *error, size_t error_size)
 {
-    if (item->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED) return;
+    for (size_t i = 0; i < w->options.preload_count; i++) {
+        preload_source_t source;
+        int rc = read_own(w, &source, w->options.preloads[i], error, error_size);
+        if (rc) return rc == PEACH_E_MEMORY ? rc : PEACH_E_ARGUMENT; /* it says which */
+        const shelf_item_t *known = find(w, source.name);
+        bool same =
+            known && memcmp(known->now.source.digest, source.digest, WIRE_DIGEST_BYTES) == 0;
+        if (known && !same)
+            snprintf(error, error_size, "two preloads are called %s: a name stands for one of them",
+                     source.name);
+        shelf_item_t *item = known ? NULL : add(w);
+        if (item) {
+            item->now.source = source;
+            item->request = ++w->last_request;
+            continue;
+        }
+        preload_clear(&source);
+        if (!same) return known ? PEACH_E_ARGUMENT : PEACH_E_MEMORY;
+    }
+    return 0;
+}
+
+/* Copies what a broker sent. */
+static int read_item(worker_t *w, wire_message_t *message, const Peach__PreloadItem *from,
+                     preload_source_t *source, char *error, size_t size)
+{
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    bool module = from->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE;
+    *source = (preload_source_t){.kind = from->kind};
+    snprintf(source->name, sizeof source->name, "%s", from->name);
+    memcpy(source->digest, from->digest.data, sizeof source->digest);
+    snprintf(error, size, "%s", peach_status_text(PEACH_E_PROTOCOL));
+    if (strchr(from->name, '/') || *from->name == '.') return PEACH_E_PROTOCOL;
+    source->source = wire_payload(message, from->source);
+    if (!source->source) {
+        snprintf(error, size, "its source cannot be had: %s", strerror(errno));
+        return PEACH_E_SYSTEM;
+    }
+    crypto_hash_sha256(digest, module ? (const uint8_t *)from->name : payload_bytes(source->source),
+                       module ? strlen(from->name) : payload_size(source->source));
+    if (memcmp(digest, source->digest, sizeof digest) != 0) return PEACH_E_PROTOCOL;
+    return place(w, source, from->path, error, size);
+}
+
+/* The module's file is not what was imported. */
+static bool module_changed(const shelf_item_t *item)
+{
+    return item->file && !same_file(item->file, item->file_digest);
+}
+
+/* The version that the worker has is pushed again: it counts as the last one. */
+static void take_again(worker_t *w, shelf_item_t *item, uint64_t pushed_us)
+{
+    bool news = pushed_us > item->now.pushed_us;
+    item->now.pushed_us = pushed_us;
+    if (news && (item->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED || module_changed(item))) {
+        renew(w, item);
+        loads_offer(w, item);
+    }
+}
+
+/* error: it cannot even be given to executors; NULL: it can. */
+static void take_version(worker_t *w, shelf_item_t *item, const version_t *version,
+                         const char *error)
+{
+    if (item->state == PEACH__PRELOAD_STATE__PRELOAD_READY) {
+        version_clear(w, &item->before);
+        item->before = item->now;
+    } else {
+        version_clear(w, &item->now);
+    }
+    item->now = *version;
+    renew(w, item);
+    if (error)
+        loads_fail(w, item, error);
+    else
+        loads_offer(w, item);
+}
+
+/* A preload that is not taken is reported all the same. */
+static void refuse(worker_t *w, const Peach__PreloadItem *from)
+{
+    shelf_item_t *item = add(w);
+    if (!item) return;
+    item->now.source.kind = from->kind;
+    snprintf(item->now.source.name, sizeof item->now.source.name, "%s", from->name);
+    memcpy(item->now.source.digest, from->digest.data, WIRE_DIGEST_BYTES);
+    item->now.pushed_us = from->pushed_us;
+    item->refused = true;
     item->state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
-    item->error = wire_text(error);
-    item_unload(item);
-    fprintf(stderr, "peach-worker: preload %s failed: %s\n", item->source.name,
-            item->error ? item->error : "");
-    if (w->options.strict) w->failed = true;
-    shelf_tell(w);
+    item->error = strdup("this worker does not take preloads from clients (--no-push)");
 }
 
-/* Whether the seat is to try again what was loaded here before: for as long as others have it,
-   and else a few times. What it lacks (memory, a service) may come back. */
-static bool loads_again(const seat_t *seat, const shelf_item_t *item, const char *error)
+/* What was refused under that name is not reported any more. */
+static void forget_refused(worker_t *w, const char *name)
 {
-    if (item->state != PEACH__PRELOAD_STATE__PRELOAD_READY) return false;
-    if (item->ready == 0 && seat->failures > RELOADS) return false;
-    int shown = (int)(seat->failures > 1 ? strcspn(error, "\n") : strlen(error));
-    fprintf(stderr, "peach-worker: executor %d is replaced: it could not load %s again: %.*s\n",
-            (int)seat->process.pid, item->source.name, shown, error);
-    return true;
+    for (size_t i = w->shelf_count; i-- > 0;)
+        if (w->shelf[i].refused && strcmp(w->shelf[i].now.source.name, name) == 0) remove_at(w, i);
 }
 
-void shelf_report(worker_t *w, seat_t *seat, const Peach__Registration *report)
+static void take_item(worker_t *w, wire_message_t *message, const Peach__PreloadItem *from)
 {
-    skip_failed(w, seat);
-    if (seat->retiring || seat->process.preloads >= w->shelf_count || report->n_preloads != 1)
-        return;
-    shelf_item_t *item = &w->shelf[seat->process.preloads];
-    bool failed = report->preloads[0]->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED;
-    if (failed && loads_again(seat, item, report->preloads[0]->error)) {
-        seat->retiring = true;
-        slot_dismiss(&seat->process);
+    char error[512];
+    forget_refused(w, from->name);
+    if (w->options.no_push) {
+        refuse(w, from);
         return;
     }
-    seat->process.preloads++;
-    if (failed) {
-        fail(w, item, report->preloads[0]->error);
-    } else if (!seat->template && item->state != PEACH__PRELOAD_STATE__PRELOAD_FAILED) {
-        item_unload(item);
-        item->functions = calloc(report->n_functions + 1, sizeof *item->functions);
-        for (size_t i = 0; item->functions && i < report->n_functions; i++) {
-            char *name = strdup(report->functions[i]->name);
-            if (name) item->functions[item->function_count++] = name;
-        }
-        if (++item->ready == w->options.slots &&
-            item->state == PEACH__PRELOAD_STATE__PRELOAD_LOADING) {
-            item->state = PEACH__PRELOAD_STATE__PRELOAD_READY;
-            worker_say(w, "loaded %s", item->source.name);
-            shelf_tell(w);
-        }
-    }
-    skip_failed(w, seat);
-}
-
-void shelf_died(worker_t *w, seat_t *seat, const char *cause)
-{
-    char text[512];
-    skip_failed(w, seat);
-    uint32_t begun = atomic_load(&seat->process.shared->preload);
-    if (seat->retiring || seat->process.preloads >= w->shelf_count ||
-        begun <= seat->process.preloads)
+    shelf_item_t *item = find(w, from->name);
+    if (item && from->pushed_us < item->now.pushed_us) return; /* it has a later one */
+    if (item && memcmp(item->now.source.digest, from->digest.data, WIRE_DIGEST_BYTES) == 0) {
+        take_again(w, item, from->pushed_us);
         return;
-    shelf_item_t *item = &w->shelf[seat->process.preloads];
-    snprintf(text, sizeof text, "%s while it loaded this preload", cause);
-    if (!loads_again(seat, item, text)) fail(w, item, text);
+    }
+    version_t version = {.pushed_us = from->pushed_us};
+    int rc = read_item(w, message, from, &version.source, error, sizeof error);
+    if (item || (item = add(w)) != NULL)
+        take_version(w, item, &version, rc ? error : NULL);
+    else
+        version_clear(w, &version);
 }
 
-void shelf_unload(worker_t *w, seat_t *seat)
+/* ---- versions that go ---- */
+
+static void unload(worker_t *w, const char *name)
 {
-    for (size_t i = 0; !seat->template && i < seat->process.preloads && i < w->shelf_count; i++)
-        if (w->shelf[i].ready > 0) w->shelf[i].ready--;
+    forget_refused(w, name);
+    shelf_item_t *item = find(w, name);
+    if (!item) return;
+    loads_drop(w, item);
+    remove_at(w, (size_t)(item - w->shelf));
 }
 
-/* ---- the registration ---- */
+/* The version failed on all workers: the one before counts again here, if there is one. */
+static void revert(worker_t *w, const char *name)
+{
+    forget_refused(w, name);
+    shelf_item_t *item = find(w, name);
+    if (!item || item->state != PEACH__PRELOAD_STATE__PRELOAD_FAILED) return;
+    if (!item->before.source.path) {
+        unload(w, name);
+        return;
+    }
+    version_clear(w, &item->now);
+    item->now = item->before;
+    item->before = (version_t){0};
+    renew(w, item);
+    loads_offer(w, item);
+}
+
+void shelf_take(worker_t *w, wire_message_t *message, const Peach__Preload *preload)
+{
+    for (size_t i = 0; i < preload->n_unload; i++) unload(w, preload->unload[i]);
+    for (size_t i = 0; i < preload->n_revert; i++) revert(w, preload->revert[i]);
+    for (size_t i = 0; i < preload->n_preloads; i++) take_item(w, message, preload->preloads[i]);
+    sort(w);
+    loads_order(w);
+    shelf_tell(w); /* who sent it waits for a word, also when nothing is new */
+}
+
+/* ---- what brokers are told ---- */
 
 static Peach__Function *make_function(const char *name, uint32_t preload)
 {
@@ -304,6 +330,19 @@ static Peach__Function *make_function(const char *name, uint32_t preload)
     function->name = (char *)name;
     function->preload = preload;
     return function;
+}
+
+static Peach__PreloadReport *make_report(shelf_item_t *item)
+{
+    Peach__PreloadReport *report = malloc(sizeof *report);
+    if (!report) return NULL;
+    peach__preload_report__init(report);
+    report->name = item->now.source.name;
+    report->digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, item->now.source.digest};
+    report->state = item->state;
+    report->pushed_us = item->now.pushed_us;
+    if (item->error) report->error = item->error;
+    return report;
 }
 
 void shelf_register(worker_t *w, Peach__Registration *r)
@@ -323,17 +362,11 @@ void shelf_register(worker_t *w, Peach__Registration *r)
     r->functions = calloc(functions + 1, sizeof *r->functions);
     for (size_t i = 0; r->preloads && r->functions && i < w->shelf_count; i++) {
         shelf_item_t *item = &w->shelf[i];
-        Peach__PreloadReport *report = malloc(sizeof *report);
+        Peach__PreloadReport *report = make_report(item);
         if (!report) break;
-        peach__preload_report__init(report);
-        report->name = item->source.name;
-        report->digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, item->source.digest};
-        report->state = item->state;
-        if (item->error) report->error = item->error;
         r->preloads[r->n_preloads++] = report;
-        for (size_t j = 0; item->state == PEACH__PRELOAD_STATE__PRELOAD_READY &&
-                           j < item->function_count && r->n_functions < WIRE_MAX_NAMES;
-             j++) {
+        for (size_t j = 0;
+             item->offered && j < item->function_count && r->n_functions < WIRE_MAX_NAMES; j++) {
             Peach__Function *function = make_function(item->functions[j], (uint32_t)i);
             if (function) r->functions[r->n_functions++] = function;
         }
@@ -346,4 +379,33 @@ void shelf_register_free(Peach__Registration *r)
     for (size_t i = 0; i < r->n_functions; i++) free(r->functions[i]);
     free(r->preloads);
     free(r->functions);
+}
+
+static const shelf_item_t *find_digest(const worker_t *w, const ProtobufCBinaryData *digest)
+{
+    for (size_t i = 0; i < w->shelf_count; i++)
+        if (!w->shelf[i].refused && w->shelf[i].now.source.path &&
+            memcmp(w->shelf[i].now.source.digest, digest->data, WIRE_DIGEST_BYTES) == 0)
+            return &w->shelf[i];
+    return NULL;
+}
+
+void shelf_tell_sources(worker_t *w, link_t *link, const Peach__SourceRequest *request)
+{
+    for (size_t i = 0; i < request->n_digests; i++) {
+        const shelf_item_t *item = find_digest(w, &request->digests[i]);
+        Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+        Peach__Preload preload = PEACH__PRELOAD__INIT;
+        Peach__PreloadItem from, *items = &from;
+        Peach__Payload field;
+        wire_frames_t frames = {.shares = link->batch.frames.shares};
+        if (!item || preload_item(&item->now.source, &frames, &field, &from) != 0) continue;
+        from.pushed_us = item->now.pushed_us;
+        preload.preloads = &items;
+        preload.n_preloads = 1;
+        envelope.body_case = PEACH__ENVELOPE__BODY_PRELOAD;
+        envelope.preload = &preload;
+        link_send(link, &envelope, &frames);
+        wire_frames_clear(&frames);
+    }
 }

@@ -3,10 +3,12 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "slot.h"
 
+#include "descriptors.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,20 +18,38 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* In the child: nothing of the supervisor's but its two descriptors. */
-static void become_executor(const char *executor, const int ours[3], int control, pid_t parent,
-                            unsigned index, unsigned threads)
+/* ---- the new process ---- */
+
+static void set_threads(unsigned threads)
 {
-    static const char *const thread_names[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",
-                                               "MKL_NUM_THREADS",     "BLIS_NUM_THREADS",
-                                               "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"};
-    /* Whatever kills the supervisor kills its executors. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(127);
+    static const char *const names[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",
+                                        "MKL_NUM_THREADS",     "BLIS_NUM_THREADS",
+                                        "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"};
+    char number[16];
+    snprintf(number, sizeof number, "%u", threads);
+    for (size_t i = 0; threads > 0 && i < sizeof names / sizeof *names; i++)
+        setenv(names[i], number, 1);
+}
+
+/* Tasks find signals and limits as they are for any program, whatever our parent ignored. */
+static void become_ordinary(void)
+{
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
+    descriptors_restore();
+}
+
+/* In the child: nothing of the supervisor's but the executor's ends of channel, page and pipe. */
+static void become_executor(const char *executor, const int ours[3], int control, pid_t parent,
+                            unsigned index, unsigned threads)
+{
+    /* Whatever kills the supervisor kills its executors. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(127);
     setpgid(0, 0); /* Ctrl-C on the terminal is the supervisor's to handle */
     int high[3], high_control = control < 0 ? -1 : fcntl(control, F_DUPFD, 10);
     for (int i = 0; i < 3; i++) high[i] = fcntl(ours[i], F_DUPFD, 10);
@@ -38,65 +58,88 @@ static void become_executor(const char *executor, const int ours[3], int control
         _exit(127);
     int null = open("/dev/null", O_RDONLY);
     if (null >= 0) dup2(null, 0);
-    dup2(2, 1); /* what tasks print must not mix with anybody's results */
+    /* What tasks print goes through us: whoever reads our standard error may be gone. */
+    dup2(PRINT_FD, 1);
+    dup2(PRINT_FD, 2);
     close_range(control < 0 ? CONTROL_FD : CONTROL_FD + 1, ~0U, 0);
+    become_ordinary();
+    set_threads(threads);
     char number[16];
-    if (threads > 0) {
-        snprintf(number, sizeof number, "%u", threads);
-        for (size_t i = 0; i < sizeof thread_names / sizeof *thread_names; i++)
-            setenv(thread_names[i], number, 1);
-    }
     snprintf(number, sizeof number, control < 0 ? "%u" : "template", index);
     execl(executor, "peach-executor", number, (char *)NULL);
     _exit(127);
 }
 
-static int failed(slot_t *self, const char *what, char *error, size_t size)
-{
-    snprintf(error, size, "cannot start an executor: %s: %s", what, strerror(errno));
-    slot_clear(self);
-    return PEACH_E_SYSTEM;
-}
+/* ---- what is between us ---- */
 
 static void close_all(const int fds[3])
 {
-    for (int i = 0; i < 3; i++) close(fds[i]);
+    for (int i = 0; i < 3; i++)
+        if (fds[i] >= 0) close(fds[i]);
 }
 
-/* Makes channel, page and pipe; theirs[3] are the executor's ends of them. */
-static int prepare(slot_t *self, int theirs[3], char *error, size_t size)
+static int failed(slot_t *self, const char *what, char *error, size_t size)
+{
+    int why = errno;
+    snprintf(error, size, "cannot start an executor: %s: %s", what, strerror(why));
+    slot_clear(self);
+    errno = why;
+    return PEACH_E_SYSTEM;
+}
+
+static bool make_page(slot_t *self, int *theirs)
+{
+    if ((*theirs = memfd_create("peach-slot", MFD_CLOEXEC)) < 0 ||
+        ftruncate(*theirs, sizeof(shared_t)) != 0)
+        return false;
+    void *memory = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, *theirs, 0);
+    if (memory == MAP_FAILED) return false;
+    self->shared = memory;
+    randombytes_buf(&self->shared->print_token, sizeof self->shared->print_token);
+    return true;
+}
+
+static bool make_pipe(slot_t *self, int *theirs)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return false;
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    self->print_fd = ends[0];
+    *theirs = ends[1];
+    return true;
+}
+
+static bool make_channel(slot_t *self, int *theirs)
 {
     const int room = 1 << 20;
-    int pair[2] = {-1, -1}, print[2], page = memfd_create("peach-slot", MFD_CLOEXEC);
-    *self = (slot_t){.print_fd = -1};
-    theirs[0] = theirs[2] = -1;
-    theirs[1] = page;
-    if (pipe2(print, O_CLOEXEC) != 0) {
-        close_all(theirs);
-        return failed(self, "pipe", error, size);
-    }
-    self->print_fd = print[0];
-    fcntl(print[0], F_SETFL, O_NONBLOCK);
-    theirs[2] = print[1];
-    if (page < 0 || ftruncate(page, sizeof(shared_t)) != 0) {
-        close_all(theirs);
-        return failed(self, "memfd", error, size);
-    }
-    void *memory = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
-    if (memory == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        close_all(theirs);
-        return failed(self, "socketpair", error, size);
-    }
-    self->shared = memory;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return false;
     setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    theirs[0] = pair[1];
-    if ((self->channel = channel_new(pair[0])) != NULL) return 0;
+    *theirs = pair[1];
+    if ((self->channel = channel_new(pair[0], CHANNEL_FROM_EXECUTOR)) != NULL) return true;
     close(pair[0]);
-    close_all(theirs);
-    return failed(self, "memory", error, size);
+    errno = ENOMEM;
+    return false;
 }
+
+/* Makes channel, page and pipe; theirs[3] are the executor's ends of them, for the caller to
+   close. On failure nothing is left of it, and errno says why. */
+static int prepare(slot_t *self, int theirs[3], char *error, size_t size)
+{
+    *self = (slot_t){.print_fd = -1};
+    theirs[0] = theirs[1] = theirs[2] = -1;
+    if (make_page(self, &theirs[1]) && make_pipe(self, &theirs[2]) &&
+        make_channel(self, &theirs[0]))
+        return 0;
+    int rc = failed(self, "its channel", error, size), why = errno;
+    close_all(theirs);
+    errno = why;
+    return rc;
+}
+
+/* ---- starting ---- */
 
 int slot_start(slot_t *self, const char *executor, unsigned index, unsigned threads, int *control_p,
                char *error, size_t error_size)
@@ -109,29 +152,31 @@ int slot_start(slot_t *self, const char *executor, unsigned index, unsigned thre
     if (made) self->pid = fork();
     if (made && self->pid == 0)
         become_executor(executor, theirs, control[1], parent, index, threads);
+    int why = errno;
     close_all(theirs);
     if (control[1] >= 0) close(control[1]);
     if (made && self->pid > 0) {
+        setpgid(self->pid, self->pid); /* whoever is first: it leads a group before it runs */
         if (control_p) *control_p = control[0];
         return 0;
     }
     if (control[0] >= 0) close(control[0]);
     self->pid = 0;
+    errno = why;
     return failed(self, "fork", error, error_size);
 }
 
-int slot_fork(slot_t *self, int control, char *error, size_t error_size)
+int slot_ask(slot_t *self, int control, uint32_t number, char *error, size_t error_size)
 {
-    enum { PATIENCE_MS = 10000 };
     int theirs[3];
     int rc = prepare(self, theirs, error, error_size);
     if (rc) return rc;
-    pid_t ours = getpid(), made = 0;
+    shared_request_t request = {getpid(), number};
     union {
         char bytes[CMSG_SPACE(sizeof theirs)];
         struct cmsghdr aligned;
     } room = {0};
-    struct iovec part = {&ours, sizeof ours};
+    struct iovec part = {&request, sizeof request};
     struct msghdr message = {.msg_iov = &part,
                              .msg_iovlen = 1,
                              .msg_control = room.bytes,
@@ -141,17 +186,23 @@ int slot_fork(slot_t *self, int control, char *error, size_t error_size)
     head->cmsg_type = SCM_RIGHTS;
     head->cmsg_len = CMSG_LEN(sizeof theirs);
     memcpy(CMSG_DATA(head), theirs, sizeof theirs);
-    bool asked = sendmsg(control, &message, MSG_NOSIGNAL) == sizeof ours;
+    bool asked = sendmsg(control, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof request;
+    int why = errno;
     close_all(theirs);
-    struct pollfd answer = {control, POLLIN, 0};
-    if (asked && poll(&answer, 1, PATIENCE_MS) > 0 &&
-        recv(control, &made, sizeof made, 0) == sizeof made && made > 0) {
-        self->pid = made;
-        return 0;
-    }
-    if (asked) errno = EAGAIN;
-    return failed(self, "the template", error, error_size);
+    errno = why;
+    return asked ? 0 : failed(self, "the template", error, error_size);
 }
+
+bool slot_answer(int control, uint32_t *number, pid_t *pid)
+{
+    shared_request_t answer;
+    if (recv(control, &answer, sizeof answer, MSG_DONTWAIT) != sizeof answer) return false;
+    *number = answer.number;
+    *pid = answer.pid;
+    return true;
+}
+
+/* ---- ending ---- */
 
 bool slot_ended(const slot_t *self)
 {
@@ -161,12 +212,24 @@ bool slot_ended(const slot_t *self)
            ended.si_pid != 0;
 }
 
+void slot_kill(const slot_t *self)
+{
+    if (self->pid <= 0) return;
+    kill(self->pid, SIGKILL); /* no effect on one that has ended */
+    kill(-self->pid, SIGKILL);
+}
+
 void slot_reap(slot_t *self, char *cause, size_t cause_size)
 {
     int status = 0;
+    siginfo_t ended;
     snprintf(cause, cause_size, "the executor is gone");
     if (self->pid <= 0) return;
-    kill(self->pid, SIGKILL); /* no effect on one that has ended */
+    kill(self->pid, SIGKILL);
+    /* While it is not collected its number is nobody else's, and so is its group's. */
+    while (waitid(P_PID, (id_t)self->pid, &ended, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
+    }
+    kill(-self->pid, SIGKILL);
     while (waitpid(self->pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (WIFSIGNALED(status))
@@ -185,18 +248,6 @@ void slot_clear(slot_t *self)
     *self = (slot_t){.print_fd = -1};
 }
 
-uint64_t slot_memory_bytes(const slot_t *self)
-{
-    char path[64];
-    unsigned long long total, resident;
-    snprintf(path, sizeof path, "/proc/%d/statm", (int)self->pid);
-    FILE *file = fopen(path, "r");
-    if (!file) return 0;
-    bool read = fscanf(file, "%llu %llu", &total, &resident) == 2;
-    fclose(file);
-    return read ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 void slot_dismiss(slot_t *self)
 {
     if (self->channel) shutdown(channel_fd(self->channel), SHUT_WR);
@@ -206,4 +257,9 @@ void slot_interrupt(slot_t *self, uint32_t number, uint32_t item)
 {
     atomic_store(&self->shared->stop, ((uint64_t)number + 1) << 32 | item);
     if (self->pid > 0) kill(self->pid, SIGINT);
+}
+
+void slot_interrupt_again(slot_t *self, uint32_t number)
+{
+    if (self->pid > 0 && atomic_load(&self->shared->heard) != number + 1) kill(-self->pid, SIGINT);
 }

@@ -8,23 +8,11 @@
 #include <errno.h>
 #include <limits.h>
 #include <sodium.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
-
-void worker_say(const worker_t *w, const char *format, ...)
-{
-    if (!w->options.verbose) return;
-    va_list args;
-    va_start(args, format);
-    fputs("peach-worker: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-}
 
 static int make_labels(worker_t *w, char *error, size_t size)
 {
@@ -86,10 +74,18 @@ static int start_crew(worker_t *w, char *error, size_t size)
         w->seats[i].process.print_fd = -1;
     }
     w->seats[0].template = w->options.fork;
-    if (w->options.fork && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return PEACH_E_SYSTEM;
+    /* Copies of the template are our children, and orphans of tasks are collected. */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return PEACH_E_SYSTEM;
     int rc = 0;
-    for (unsigned i = 0; i < w->seat_count && rc == 0; i++) /* the template first */
-        rc = crew_start(w, &w->seats[i], error, size);
+    for (unsigned i = 0; i < w->seat_count; i++) { /* the template first */
+        if ((rc = crew_start(w, &w->seats[i], error, size)) == 0) continue;
+        if (i == crew_first(w) || (errno != EMFILE && errno != ENFILE && errno != EAGAIN)) break;
+        log_say(LOG_WARN, "%s: the worker goes on with %u slots instead of %u (ulimit -n, -u)",
+                error, i - crew_first(w), w->options.slots);
+        w->options.slots = i - crew_first(w);
+        w->seat_count = i;
+        return 0;
+    }
     return rc;
 }
 
@@ -103,6 +99,9 @@ worker_t *worker_new(const worker_options_t *options, int *status, char *error, 
     w->by_value = !options->no_push && has_python(w);
     list_init(&w->waiting);
     list_init(&w->blobs);
+    list_init(&w->verdicts);
+    list_init(&w->ended);
+    store_init(&w->store);
     w->control = -1;
     w->now_ms = w->lost_ms = awake_ms(&w->clock);
     gethostname(w->host, sizeof w->host - 1);
@@ -122,9 +121,13 @@ void worker_destroy(worker_t **self_p)
     if (!w) return;
     orders_clear(w);
     blobs_clear(w);
+    verdicts_clear(w);
+    for (unsigned i = 0; w->seats && i < w->seat_count; i++) slot_kill(&w->seats[i].process);
     for (unsigned i = 0; w->seats && i < w->seat_count; i++) {
         char cause[256];
         slot_reap(&w->seats[i].process, cause, sizeof cause);
+        prints_read(w, &w->seats[i], true);
+        prints_clear(&w->seats[i]);
         slot_clear(&w->seats[i].process);
         wire_batch_free(&w->seats[i].batch);
     }
@@ -151,8 +154,8 @@ static bool blocked(const seat_t *seat)
     return link && link_full(link);
 }
 
-/* What the loop waits for: each link's socket and monitor, stop_fd, each seat's channel and
-   what it prints. */
+/* What the loop waits for: each link's socket and monitor, stop_fd, the template's answers, each
+   seat's channel and what it prints. */
 typedef struct {
     void **sockets;
     struct pollfd *items;
@@ -163,11 +166,14 @@ static int wait_for_events(worker_t *w, wait_t *wait, int stop_fd)
     size_t count = 0;
     bool full = false;
     for (size_t i = 0; i < w->link_count; i++) {
-        wait->sockets[count] = w->links[i].socket;
+        const link_t *link = &w->links[i];
+        wait->sockets[count] = link->socket;
         wait->items[count++] = (struct pollfd){-1, POLLIN, 0};
-        wait->items[count++] = (struct pollfd){wire_fd(w->links[i].monitor), POLLIN, 0};
+        int fd = link->socket ? wire_fd(link->monitor) : -1;
+        wait->items[count++] = (struct pollfd){fd, POLLIN, 0};
     }
     wait->items[count++] = (struct pollfd){stop_fd, POLLIN, 0};
+    wait->items[count++] = (struct pollfd){w->control, POLLIN, 0};
     for (unsigned i = 0; i < w->seat_count; i++) {
         const slot_t *process = &w->seats[i].process;
         bool waits = blocked(&w->seats[i]);
@@ -189,7 +195,7 @@ static void serve_seats(worker_t *w, const struct pollfd *items)
     for (unsigned i = 0; i < w->seat_count; i++) {
         seat_t *seat = &w->seats[i];
         if (!seat->process.channel) continue;
-        if (items[2 * i + 1].revents & POLLIN) prints_read(w, seat, false);
+        if (items[2 * i + 1].revents) prints_read(w, seat, false);
         if (items[2 * i].revents & POLLOUT) channel_flush(seat->process.channel);
         if (items[2 * i].revents & (POLLIN | POLLERR | POLLHUP)) crew_receive(w, seat);
     }
@@ -238,7 +244,7 @@ static void begin_drain(worker_t *w)
 
 int worker_run(worker_t *w, int stop_fd)
 {
-    size_t count = 2 * w->link_count + 1 + 2 * crew_most(w);
+    size_t count = 2 * w->link_count + 2 + 2 * crew_most(w);
     wait_t wait = {calloc(count, sizeof *wait.sockets), calloc(count, sizeof *wait.items)};
     const struct pollfd *items = wait.items;
     int rc = wait.sockets && wait.items ? 0 : PEACH_E_MEMORY, stops = 0;
@@ -247,16 +253,19 @@ int worker_run(worker_t *w, int stop_fd)
         char byte;
         if (items[2 * w->link_count].revents && read(stop_fd, &byte, 1) == 1) {
             if (++stops > 1) break;
+            log_say(LOG_NOTE, "finishing %zu tasks; a second signal ends them", w->order_count);
             begin_drain(w);
         }
         for (size_t i = 0; i < w->link_count; i++) {
-            if (items[2 * i + 1].revents) link_watch(w, &w->links[i]);
+            if (items[2 * i + 1].revents && w->links[i].monitor) link_watch(w, &w->links[i]);
             if (items[2 * i].revents) link_receive(w, &w->links[i]);
         }
-        serve_seats(w, items + 2 * w->link_count + 1);
+        if (items[2 * w->link_count + 1].revents) crew_answer(w);
+        serve_seats(w, items + 2 * w->link_count + 2);
         orders_pump(w);
         keep_time(w);
     }
+    if (rc) log_say(LOG_FAIL, "the worker cannot go on: %s", strerror(errno));
     orders_abandon(w);
     for (size_t i = 0; i < w->link_count; i++) link_goodbye(w, &w->links[i]);
     free(wait.sockets);

@@ -32,7 +32,6 @@ typedef struct {
     bool strict;            /* end when a preload fails */
     bool no_push;           /* refuse code that clients send */
     unsigned leave_after_s; /* end when no broker was there so long; 0: never */
-    bool verbose;
 } worker_options_t;
 
 /* Reads the preloads and starts the executors. On failure NULL, *status is

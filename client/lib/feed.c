@@ -10,10 +10,28 @@
 #include <string.h>
 
 enum { MAX_CHUNK = 65536, CHUNK_BYTES = 1 << 20 };
+enum { AHEAD_NS = 10000000, MOST_AHEAD = 1024 }; /* work and tasks that a slot takes ahead */
 
 /* Chunks are to take this long: long against the cost of a message, short against
    what a user waits for. */
 static const uint64_t chunk_ns = 20000000;
+
+/* Puts the job into the batch, as it is now. */
+static int batch_job(peach_job_t *job)
+{
+    peach_t *self = job->session;
+    Peach__Job *m = &job->message;
+    if (job->deadline_ms) /* what is left of it: no two hosts have one clock */
+        m->deadline_ms = job->deadline_ms > self->now_ms ? job->deadline_ms - self->now_ms : 1;
+    if (job->options.retries == 0)
+        m->origin = (ProtobufCBinaryData){sizeof self->origin, self->origin};
+    m->known_items = job->total;
+    m->known_final = job->total_final;
+    int rc = wire_batch_add(&self->batch, 1, &m->base);
+    job->known |= rc == 0;
+    job->known_final |= rc == 0 && job->total_final;
+    return rc;
+}
 
 /* Puts the task's unfinished items into the batch. */
 static int batch_task(peach_job_t *job, task_t *task)
@@ -22,10 +40,7 @@ static int batch_task(peach_job_t *job, task_t *task)
     if (wire_batch_full(&self->batch)) session_flush(self);
     if (wire_batch_full(&self->batch)) return PEACH_E_TIMEOUT;
     if (job->batch_serial != self->batch_serial || self->batch_jobs == 0) {
-        if (job->deadline_ms) /* what is left of it: no two hosts have one clock */
-            job->message.deadline_ms =
-                job->deadline_ms > self->now_ms ? job->deadline_ms - self->now_ms : 1;
-        int rc = wire_batch_add(&self->batch, 1, &job->message.base);
+        int rc = batch_job(job);
         if (rc) return rc;
         job->batch_serial = self->batch_serial;
         job->batch_index = self->batch_jobs++;
@@ -69,8 +84,7 @@ static int batch_task(peach_job_t *job, task_t *task)
     return rc;
 }
 
-/* Ends items of a task here, without the broker. */
-static void fail_here(task_t *task, int status, const char *message)
+void job_end_task(task_t *task, int status, const char *message)
 {
     Peach__Failure failure = PEACH__FAILURE__INIT;
     failure.count = task->items;
@@ -80,11 +94,11 @@ static void fail_here(task_t *task, int status, const char *message)
     job_forget_task(task->job, task);
 }
 
-/* Puts the task into the batch, now or when there is room. */
-static void batch_or_wait(peach_job_t *job, task_t *task)
+void job_submit_task(task_t *task)
 {
+    peach_job_t *job = task->job;
     int rc = batch_task(job, task);
-    if (rc == PEACH_E_MEMORY) fail_here(task, rc, peach_status_text(rc));
+    if (rc == PEACH_E_MEMORY) job_end_task(task, rc, peach_status_text(rc));
     bool unsent = rc == PEACH_E_TIMEOUT;
     job->session->unsent += (uint64_t)unsent - (uint64_t)task->unsent;
     task->unsent = unsent;
@@ -110,10 +124,10 @@ static int submit_task(peach_job_t *job, task_t *task)
                  "the item is %zu bytes encoded, over the broker's limit of %llu (see "
                  "peach broker --max-payload)",
                  size, (unsigned long long)self->max_payload_bytes);
-        fail_here(task, PEACH_E_LIMIT, message);
+        job_end_task(task, PEACH_E_LIMIT, message);
         return 0;
     }
-    batch_or_wait(job, task);
+    job_submit_task(task);
     return 0;
 }
 
@@ -158,9 +172,18 @@ static uint64_t chunk_size(const peach_job_t *job)
     return size ? size : 1;
 }
 
+/* What is to run at most once and is at a broker that is lost may be lost with it: no more of
+   it is there than workers take at a time. */
+static uint64_t target_once(const peach_job_t *job)
+{
+    uint64_t task_ns = job->item_ns * chunk_size(job), ahead = task_ns ? AHEAD_NS / task_ns : 0;
+    return job->session->slots * (1 + (ahead < MOST_AHEAD ? ahead : MOST_AHEAD));
+}
+
 /* Tasks that the job keeps under way: enough that no slot waits for a message. */
 static uint64_t target(const peach_job_t *job)
 {
+    if (job->options.retries == 0) return target_once(job);
     uint64_t slots = job->session->slots ? job->session->slots : 1;
     /* Not more than the buffer will hold of their results. */
     if (job->buffered + job->flying * job->result_bytes >= job->options.buffer_bytes) return slots;
@@ -177,8 +200,8 @@ static peach_value_t *collect(peach_job_t *job, uint64_t count)
         int status = 0;
         peach_value_t *item = job->next(job->next_arg, &status);
         if (!item) {
-            job->total_final = true;
-            job->source_status = status;
+            job->total_final = status != PEACH_E_TIMEOUT;
+            job->source_status = job->total_final ? status : 0;
             break;
         }
         size_t size = 0;
@@ -254,7 +277,7 @@ static bool wants(const peach_job_t *job)
 {
     if (job->cancelled) return false;
     if (job->next ? job->total_final : job->cut == job->total) return false;
-    return job->flying < target(job) &&
+    return job->flying - job->doubted < target(job) &&
            (job->keep_all || job->buffered < job->options.buffer_bytes);
 }
 
@@ -269,8 +292,10 @@ static void feed(peach_job_t *job)
 {
     while (wants(job) && has_credit(job->session)) {
         uint64_t size = chunk_size(job);
+        uint64_t before = job->cut;
         int rc = job->next ? cut_from_generator(job, size) : cut_from_source(job, size);
         if (wire_batch_full(&job->session->batch)) session_flush(job->session);
+        if (rc == 0 && job->cut == before) return; /* the generator has nothing now */
         if (rc == 0) continue;
         /* An item that cannot be encoded ends the job's input; the others still end. */
         job->source_status = rc;
@@ -279,22 +304,41 @@ static void feed(peach_job_t *job)
     }
 }
 
-void jobs_resubmit(peach_t *self, bool resumed, uint64_t received)
+/* What may have begun at the broker that was lost, and may not begin again, is in doubt. What
+   was in a Submit behind serial sent never left. */
+static void doubt_tasks(peach_t *self, uint64_t sent)
 {
+    for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
+        peach_job_t *job = (peach_job_t *)n;
+        node_t *next;
+        for (node_t *t = list_first(&job->tasks); t && job->options.retries == 0; t = next) {
+            next = list_next(&job->tasks, t);
+            task_t *task = LIST_ITEM(t, task_t, node);
+            if (ranges_empty(&task->todo) || task->unsent || task->serial > sent) continue;
+            if (!doubts_add(self, task))
+                job_end_task(task, PEACH_E_LOST, "the broker was lost while it had the item");
+        }
+    }
+}
+
+void jobs_resubmit(peach_t *self, bool resumed, uint64_t received, uint64_t sent)
+{
+    if (!resumed) {
+        doubt_tasks(self, sent);
+        doubts_begin(self);
+    }
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
         peach_job_t *job = (peach_job_t *)n;
         node_t *next; /* one that fails here may move to the front */
         for (node_t *t = list_first(&job->tasks); t; t = next) {
             next = list_next(&job->tasks, t);
             task_t *task = LIST_ITEM(t, task_t, node);
-            if (ranges_empty(&task->todo)) continue;
+            if (ranges_empty(&task->todo) || task->doubt) continue;
             if (resumed && task->serial <= received) continue; /* it has it */
             if (job->cancelled && !resumed)
-                fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");
-            else if (job->options.retries == 0 && !resumed) /* it may have begun there */
-                fail_here(task, PEACH_E_LOST, "the broker was lost while it had the item");
+                job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
             else
-                batch_or_wait(job, task);
+                job_submit_task(task);
         }
     }
     session_flush(self);
@@ -303,7 +347,7 @@ void jobs_resubmit(peach_t *self, bool resumed, uint64_t received)
 /* ---- deadlines ---- */
 
 /* Items that were not cut yet fail as one. */
-static void fail_uncut(peach_job_t *job, const char *why)
+static void fail_uncut(peach_job_t *job, const Peach__Failure *model)
 {
     peach_t *self = job->session;
     while (!job->next && job->cut < job->total) {
@@ -320,19 +364,26 @@ static void fail_uncut(peach_job_t *job, const char *why)
         }
         list_append(&job->tasks, &task->node);
         job->cut += items;
-        Peach__Failure failure = PEACH__FAILURE__INIT;
+        Peach__Failure failure = *model;
+        failure.item = 0;
         failure.count = items;
-        failure.status = PEACH_E_TIMEOUT;
-        failure.message = (char *)why;
         job_fail_items(task, &failure);
     }
-    peach_job_finish(job);
+}
+
+void job_fail_rest(peach_job_t *job, const Peach__Failure *failure)
+{
+    fail_uncut(job, failure);
+    if (!job->next || job->total_final) return;
+    job->total_final = true;
+    job->source_status = failure->status;
 }
 
 /* The broker ends it, too, but may not be there, or be late. */
 static void expire(peach_job_t *job)
 {
     char why[96];
+    Peach__Failure failure = PEACH__FAILURE__INIT;
     snprintf(why, sizeof why, "the deadline of the job (%g s) has passed",
              (double)job->options.deadline_ms / 1000);
     job->deadline_ms = 0;
@@ -340,9 +391,12 @@ static void expire(peach_job_t *job)
     for (node_t *t = list_first(&job->tasks); t; t = next) {
         next = list_next(&job->tasks, t);
         task_t *task = LIST_ITEM(t, task_t, node);
-        if (!ranges_empty(&task->todo)) fail_here(task, PEACH_E_TIMEOUT, why);
+        if (!ranges_empty(&task->todo)) job_end_task(task, PEACH_E_TIMEOUT, why);
     }
-    fail_uncut(job, why);
+    failure.status = PEACH_E_TIMEOUT;
+    failure.message = why;
+    fail_uncut(job, &failure);
+    peach_job_finish(job);
     session_cancel(job->session, job->id);
 }
 
@@ -366,9 +420,9 @@ static void feed_unsent(peach_t *self)
             next = list_next(&job->tasks, t);
             task_t *task = LIST_ITEM(t, task_t, node);
             if (task->unsent && job->cancelled)
-                fail_here(task, PEACH_E_CANCELLED, "the job was cancelled");
+                job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
             else if (task->unsent)
-                batch_or_wait(job, task);
+                job_submit_task(task);
         }
     }
 }

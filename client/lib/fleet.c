@@ -125,6 +125,21 @@ static int read_preloads(peach_t *self, const char *const *preloads, size_t coun
     return 0;
 }
 
+/* What the broker answered about preloads. */
+static int take_reply(peach_t *self, unsigned *workers_p)
+{
+    const Peach__PreloadReply *reply = wire_envelope(self->request.answer)->preload_reply;
+    int rc = reply->status;
+    if (rc && *reply->name)
+        session_fail(self, rc, "preload %s failed on %s (pid %u): %s", reply->name, reply->host,
+                     reply->pid, reply->message);
+    else if (rc)
+        session_fail(self, rc, "%s", reply->message);
+    if (workers_p) *workers_p = reply->workers;
+    wire_message_destroy(&self->request.answer);
+    return rc;
+}
+
 static int ask_for_slots(peach_t *self, const preload_source_t *sources, size_t count,
                          unsigned slots, int timeout_ms)
 {
@@ -150,13 +165,25 @@ static int ask_for_slots(peach_t *self, const preload_source_t *sources, size_t 
     free(items);
     free(fields);
     free(pointers);
-    if (rc) return rc;
-    const Peach__PreloadReply *reply = wire_envelope(self->request.answer)->preload_reply;
-    if (reply->status)
-        rc = session_fail(self, reply->status, "preload %s failed on %s (pid %u): %s", reply->name,
-                          reply->host, reply->pid, reply->message);
-    wire_message_destroy(&self->request.answer);
-    return rc;
+    return rc ? rc : take_reply(self, NULL);
+}
+
+int peach_unload(peach_t *self, const char *const *names, size_t count, int timeout_ms,
+                 unsigned *workers_p)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Preload preload = PEACH__PRELOAD__INIT;
+    if (workers_p) *workers_p = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!*names[i] || strlen(names[i]) > WIRE_MAX_NAME)
+            return session_fail(self, PEACH_E_ARGUMENT, "'%s' is no name of a preload", names[i]);
+    preload.request = self->request.id = ++self->last_request;
+    preload.unload = (char **)names;
+    preload.n_unload = count;
+    envelope.body_case = PEACH__ENVELOPE__BODY_PRELOAD;
+    envelope.preload = &preload;
+    int rc = session_ask(self, &envelope, NULL, timeout_ms);
+    return rc ? rc : take_reply(self, workers_p);
 }
 
 int peach_init(peach_t *self, unsigned slots, const char *const *preloads, size_t count,
@@ -264,12 +291,39 @@ static peach_value_t *view_client(const Peach__ClientStatus *c)
     return map;
 }
 
+static const Peach__ClientStatus *client_of(const Peach__Status *s, const Peach__JobStatus *j)
+{
+    for (size_t i = 0; i < s->n_clients; i++)
+        if (strcmp(s->clients[i]->id, j->client) == 0) return s->clients[i];
+    return NULL;
+}
+
+static peach_value_t *view_job(const Peach__Status *s, const Peach__JobStatus *j)
+{
+    const Peach__ClientStatus *client = client_of(s, j);
+    peach_value_t *map = peach_value_map();
+    put_number(map, "id", j->id);
+    put(map, "client", peach_value_string(j->client));
+    put(map, "host", peach_value_string(client ? client->host : ""));
+    put_number(map, "pid", client ? client->pid : 0);
+    put(map, "function", peach_value_string(j->function));
+    put_number(map, "items", j->known_items);
+    put(map, "items_final", peach_value_bool(j->known_final));
+    put_number(map, "done", j->done_items);
+    put_number(map, "failed", j->failed_items);
+    put_number(map, "queued", j->queued);
+    put_number(map, "running", j->running);
+    put_number(map, "age_ms", j->age_ms);
+    return map;
+}
+
 static peach_value_t *view_of(const Peach__Status *s)
 {
     uint64_t slots = 0;
     peach_value_t *view = peach_value_map(), *workers = peach_value_list();
     peach_value_t *functions = peach_value_list(), *clients = peach_value_list();
-    if (!view || !workers || !functions || !clients) return NULL;
+    peach_value_t *jobs = peach_value_list();
+    if (!view || !workers || !functions || !clients || !jobs) return NULL;
     for (size_t i = 0; i < s->n_workers; i++) {
         peach_value_t *worker = view_worker(s->workers[i]);
         if (s->workers[i]->connected && !s->workers[i]->draining) slots += s->workers[i]->slots;
@@ -282,6 +336,10 @@ static peach_value_t *view_of(const Peach__Status *s)
     for (size_t i = 0; i < s->n_clients; i++) {
         peach_value_t *client = view_client(s->clients[i]);
         if (client) peach_value_append(clients, &client);
+    }
+    for (size_t i = 0; i < s->n_jobs; i++) {
+        peach_value_t *job = view_job(s, s->jobs[i]);
+        if (job) peach_value_append(jobs, &job);
     }
     put(view, "version", peach_value_string(s->version));
     put(view, "endpoint", peach_value_string(s->endpoint));
@@ -296,9 +354,13 @@ static peach_value_t *view_of(const Peach__Status *s)
     put_number(view, "payload_bytes", s->payload_bytes);
     put_number(view, "bad_messages", s->bad_messages);
     put_number(view, "bad_connections", s->bad_connections);
+    put_number(view, "refused_connections", s->refused_connections);
+    put_number(view, "descriptors", s->descriptors);
+    put_number(view, "descriptor_limit", s->descriptor_limit);
     put(view, "workers", workers);
     put(view, "functions", functions);
     put(view, "clients", clients);
+    put(view, "jobs", jobs);
     return view;
 }
 
@@ -331,6 +393,25 @@ int peach_drain(peach_t *self, const peach_drain_t *what, int timeout_ms, unsign
     int rc = session_ask(self, &envelope, NULL, timeout_ms);
     if (rc) return rc;
     if (workers_p) *workers_p = wire_envelope(self->request.answer)->drain_reply->workers;
+    wire_message_destroy(&self->request.answer);
+    return 0;
+}
+
+int peach_cancel(peach_t *self, const peach_cancel_t *what, int timeout_ms, unsigned *jobs_p)
+{
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__CancelJobs cancel = PEACH__CANCEL_JOBS__INIT;
+    if (what->count > WIRE_MAX_NAMES)
+        return session_fail(self, PEACH_E_ARGUMENT, "more than %d jobs", WIRE_MAX_NAMES);
+    cancel.request = self->request.id = ++self->last_request;
+    cancel.jobs = (uint64_t *)what->jobs;
+    cancel.n_jobs = what->count;
+    cancel.all = what->all;
+    envelope.body_case = PEACH__ENVELOPE__BODY_CANCEL_JOBS;
+    envelope.cancel_jobs = &cancel;
+    int rc = session_ask(self, &envelope, NULL, timeout_ms);
+    if (rc) return rc;
+    if (jobs_p) *jobs_p = wire_envelope(self->request.answer)->cancel_jobs_reply->jobs;
     wire_message_destroy(&self->request.answer);
     return 0;
 }

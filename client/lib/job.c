@@ -201,6 +201,7 @@ void job_forget_task(peach_job_t *job, task_t *task)
     peach_t *self = job->session;
     if (task->unsent) self->unsent--;
     task->unsent = false;
+    doubts_remove(task);
     idmap_remove(self->tasks, task->number);
     self->flying_tasks--;
     self->flying_bytes -= task->payload_bytes;
@@ -215,6 +216,8 @@ void peach_job_destroy(peach_job_t **job_p)
     if (job->flying > 0) {
         peach_job_cancel(job);
         session_flush(job->session);
+    } else if (job->known && !job->known_final && !job->cancelled) {
+        session_cancel(job->session, job->id); /* who watches is to see that it is over */
     }
     while (!list_empty(&job->tasks)) {
         task_t *task = LIST_ITEM(list_first(&job->tasks), task_t, node);
@@ -275,6 +278,15 @@ static void take_in(task_t *task, size_t before, uint64_t elapsed_us)
     }
 }
 
+/* Whether the job can go on: nobody has its function, or somebody else cancelled it. */
+static void judge_failure(peach_job_t *job, const Peach__Failure *failure)
+{
+    bool outside = failure->status == PEACH_E_CANCELLED && !job->cancelled;
+    if (!outside && failure->status != PEACH_E_NO_FUNCTION) return;
+    job_fail_rest(job, failure);
+    if (outside && job->flying > 0) session_cancel(job->session, job->id);
+}
+
 static void take_result(peach_t *self, wire_message_t *message, const Peach__Result *result)
 {
     task_t *task = idmap_get(self->tasks, result->id);
@@ -289,6 +301,7 @@ static void take_result(peach_t *self, wire_message_t *message, const Peach__Res
     for (size_t i = 0; i < result->n_failures; i++)
         job->failed += task_take_failure(task, result->failures[i]);
     take_in(task, before, result->elapsed_us);
+    for (size_t i = 0; i < result->n_failures; i++) judge_failure(job, result->failures[i]);
 }
 
 static void take_single(peach_t *self, const wire_single_t *result)

@@ -30,8 +30,9 @@ struct peach_job {
     bool total_final;
     int source_status; /* why the generator stopped */
 
-    list_t tasks;    /* with something to read or to wait for, in order */
-    uint64_t flying; /* tasks that have not ended */
+    list_t tasks;     /* with something to read or to wait for, in order */
+    uint64_t flying;  /* tasks that have not ended, */
+    uint64_t doubted; /* and those of them that are in doubt */
     uint64_t done, failed, read;
     size_t buffered; /* bytes of results that were not read */
     bool keep_all, cancelled;
@@ -42,6 +43,8 @@ struct peach_job {
     uint64_t deadline_ms;  /* by the monotonic clock; 0: none */
     uint64_t result_bytes; /* of a task: running mean */
     uint64_t told_ms, told_ended;
+    bool known;       /* to the broker, */
+    bool known_final; /* and that it gets no more items */
 };
 
 /* The task has ended, or nobody wants it: it does not count as under way any more. */
@@ -50,6 +53,15 @@ void job_forget_task(peach_job_t *job, task_t *task);
 /* Items of the task end with a failure that is made here, counted and to be read as one that
    came. */
 void job_fail_items(task_t *task, const Peach__Failure *failure);
+
+/* What was not cut yet ends with the same failure: the job cannot go on. */
+void job_fail_rest(peach_job_t *job, const Peach__Failure *failure);
+
+/* Submits what is unfinished of the task, now or when there is room. */
+void job_submit_task(task_t *task);
+
+/* Ends what is unfinished of the task here, without the broker. */
+void job_end_task(task_t *task, int status, const char *message);
 
 /* Notes the values that were put and that a value refers to, or all there are. 0 or a
    negative status, told. put.c has them. */

@@ -163,6 +163,7 @@ static void say_hello(peach_t *self)
     char host[WIRE_MAX_NAME + 1] = "";
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Hello hello = PEACH__HELLO__INIT;
+    ProtobufCBinaryData doubts[WIRE_MAX_DOUBTS];
     gethostname(host, sizeof host - 1);
     hello.version = WIRE_VERSION;
     hello.role = PEACH__ROLE__ROLE_CLIENT;
@@ -172,6 +173,8 @@ static void say_hello(peach_t *self)
     hello.software = "libpeach " PEACH_VERSION;
     hello.attempt = ++self->attempt;
     hello.place = (char *)block_place();
+    hello.doubts = doubts;
+    hello.n_doubts = doubts_origins(self, doubts);
     if (self->known) {
         hello.token = (ProtobufCBinaryData){sizeof self->token, self->token};
         hello.received = self->received;
@@ -220,6 +223,13 @@ static void take_credit(peach_t *self, const Peach__Credit *credit)
     self->slots = credit->slots;
 }
 
+/* Begins with Hello again. */
+static void begin_anew(peach_t *self)
+{
+    self->welcomed = false;
+    self->hello_ms = 0;
+}
+
 static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
 {
     if (welcome->version != WIRE_VERSION || !welcome->credit) return;
@@ -235,31 +245,48 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) self->session_ms = welcome->session_ms;
     clear_batch(self);
+    uint64_t sent = self->submitted;
     self->submitted = welcome->received;
     if (!resumed) {
         self->submitted = self->received = self->told_received = 0;
         self->cancel_count = 0;
-        if (!puts_resend(self)) { /* it is busy: begin anew */
-            self->welcomed = false;
-            self->hello_ms = 0;
+        if (!puts_resend(self)) { /* it is busy */
+            begin_anew(self);
             return;
         }
     }
-    jobs_resubmit(self, resumed, self->submitted);
+    jobs_resubmit(self, resumed, self->submitted, sent);
+}
+
+/* Whether all values can be had. Those in the memory of a broker that is gone cannot: their
+   items run again. */
+static bool results_at_hand(wire_message_t *message)
+{
+    const Peach__Results *results = wire_envelope(message)->results;
+    for (size_t i = 0; i < results->n_results; i++)
+        for (size_t k = 0; k < results->results[i]->n_segments; k++)
+            if (!wire_at_hand(message, results->results[i]->segments[k]->payload)) return false;
+    return true;
 }
 
 /* Results come in order and once; after a Welcome that goes on with the session those
    that were lost come again. */
 static void on_results(peach_t *self, wire_message_t *message)
 {
+    enum { TRIES = 3 }; /* with a broker that is there, and yet its memory is not */
     uint64_t serial = wire_envelope(message)->results->serial;
-    switch (inbox_judge(&self->received, serial)) {
-    case INBOX_TAKE: jobs_results(self, message); break;
-    case INBOX_DUPLICATE: return;
-    case INBOX_GAP:
-        self->welcomed = false;
-        self->hello_ms = 0;
+    if (serial == self->received + 1 && self->gone_tries < TRIES && !results_at_hand(message)) {
+        self->gone_tries++;
+        begin_anew(self);
         return;
+    }
+    switch (inbox_judge(&self->received, serial)) {
+    case INBOX_TAKE:
+        self->gone_tries = 0;
+        jobs_results(self, message);
+        break;
+    case INBOX_DUPLICATE: return;
+    case INBOX_GAP: begin_anew(self); return;
     }
     self->unacknowledged_bytes += wire_message_bytes(message);
 }
@@ -299,6 +326,7 @@ static bool answers(const peach_t *self, const Peach__Envelope *e)
     case PEACH__ENVELOPE__BODY_STATUS: return e->status->request == id;
     case PEACH__ENVELOPE__BODY_DRAIN_REPLY: return e->drain_reply->request == id;
     case PEACH__ENVELOPE__BODY_PUT_REPLY: return e->put_reply->request == id;
+    case PEACH__ENVELOPE__BODY_CANCEL_JOBS_REPLY: return e->cancel_jobs_reply->request == id;
     default: return false;
     }
 }
@@ -311,6 +339,7 @@ static void on_message(peach_t *self, wire_message_t **message_p)
     case PEACH__ENVELOPE__BODY_RESULTS: on_results(self, *message_p); break;
     case PEACH__ENVELOPE__BODY_LOGS: jobs_logs(self, e->logs); break;
     case PEACH__ENVELOPE__BODY_CREDIT: take_credit(self, e->credit); break;
+    case PEACH__ENVELOPE__BODY_UNBEGUN: doubts_take(self, e->unbegun); break;
     case PEACH__ENVELOPE__BODY_ERROR: on_error(self, e->error); break;
     case PEACH__ENVELOPE__BODY_GOODBYE:
         say_goodbye(self); /* we have read all that it sent */
@@ -452,6 +481,7 @@ int session_turn(peach_t *self, int timeout_ms)
     if (self->refused) return self->refused;
     if (self->socket) keep_time(self);
     jobs_keep_time(self);
+    doubts_keep_time(self);
     block_pool_trim(self->pool);
     jobs_feed(self);
     session_flush(self);
@@ -534,6 +564,7 @@ static int prepare(peach_t *self, const peach_connect_options_t *options)
     if (!endpoints || !*endpoints) endpoints = WIRE_DEFAULT_ENDPOINT;
     list_init(&self->jobs);
     list_init(&self->puts);
+    list_init(&self->doubts);
     self->patience_ms = options->patience_ms ? options->patience_ms : DEFAULT_PATIENCE_MS;
     self->now_ms = clock_ms();
     self->heard_ms = awake_at(&self->clock, self->now_ms);
@@ -588,6 +619,7 @@ void peach_close(peach_t **self_p)
     free(self->cancels);
     idmap_destroy(&self->tasks);
     puts_clear(self);
+    doubts_clear(self);
     pool_clear(&self->free_tasks);
     block_pool_destroy(&self->pool);
     resolve_destroy(&self->resolve);

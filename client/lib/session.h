@@ -42,11 +42,14 @@ struct peach {
     uint64_t told_received;            /* and of the last one that the broker was told of */
     uint64_t submitted;                /* serial of the last Submit that was sent */
     bool batch_numbered;               /* the batch has its serial */
+    unsigned gone_tries;               /* to get results whose memory was gone */
     uint64_t unacknowledged_bytes;
     uint64_t now_ms, hello_ms, beat_ms;
     awake_t clock;
     uint64_t heard_ms; /* from a broker, of anything; by that clock */
     uint64_t heartbeat_ms, session_ms;
+    uint8_t origin[WIRE_SESSION_BYTES]; /* of this session: names it to workers */
+    list_t doubts;
     uint64_t *cancels; /* jobs whose cancellation is still to be sent */
     size_t cancel_count;
     uint64_t opened_ms; /* when the socket was opened, or was to be */
@@ -71,6 +74,14 @@ struct peach {
     request_t request;
     char *error;
 };
+
+/* What is to run at most once and was at a broker that was lost with it. */
+typedef struct {
+    node_t node; /* in doubts, the oldest first */
+    uint8_t origin[WIRE_SESSION_BYTES];
+    uint64_t until_ms; /* then what nobody spoke of is lost */
+    size_t tasks;
+} doubt_t;
 
 /* Sets the message of peach_error and returns status. */
 int session_fail(peach_t *self, int status, const char *format, ...)
@@ -105,6 +116,26 @@ int session_left(uint64_t deadline, uint64_t now_ms);
 bool puts_resend(peach_t *self);
 void puts_clear(peach_t *self);
 
+/* ---- doubt.c ---- */
+
+/* A session begins: what is put in doubt from now on was in the one before. */
+void doubts_begin(peach_t *self);
+
+/* The task was in the session before. false when memory is out. */
+struct task;
+bool doubts_add(peach_t *self, struct task *task);
+
+/* It is not in doubt any more, whatever became of it. */
+void doubts_remove(struct task *task);
+
+/* A worker says what had begun. */
+void doubts_take(peach_t *self, const Peach__Unbegun *message);
+void doubts_keep_time(peach_t *self);
+
+/* The origins of all doubts, for a Hello; their number. */
+size_t doubts_origins(const peach_t *self, ProtobufCBinaryData origins[WIRE_MAX_DOUBTS]);
+void doubts_clear(peach_t *self);
+
 /* ---- job.c ---- */
 
 void jobs_results(peach_t *self, wire_message_t *message);
@@ -116,8 +147,9 @@ void jobs_logs(peach_t *self, const Peach__Logs *logs);
 void jobs_feed(peach_t *self);
 
 /* What is unfinished is submitted again: to a broker that does not know the session; or,
-   when it goes on with it, what it missed: all behind the Submit of serial received. */
-void jobs_resubmit(peach_t *self, bool resumed, uint64_t received);
+   when it goes on with it, what it missed: all behind the Submit of serial received. sent: the
+   serial of the last one that left before. */
+void jobs_resubmit(peach_t *self, bool resumed, uint64_t received, uint64_t sent);
 
 /* Ends jobs whose deadline has passed. */
 void jobs_keep_time(peach_t *self);

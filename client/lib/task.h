@@ -28,7 +28,7 @@ typedef struct {
     size_t bytes; /* that it takes while it is kept */
 } piece_t;
 
-typedef struct {
+typedef struct task {
     node_t node; /* in its job, in the order of the items */
     peach_job_t *job;
     uint64_t number, first_item;
@@ -44,6 +44,7 @@ typedef struct {
     bool unordered;      /* the reader takes pieces as they come */
     bool unsent;         /* it waits for room in a batch */
     uint64_t serial;     /* of the Submit that it was last in */
+    doubt_t *doubt;      /* it was at a broker that was lost; NULL: it was not */
     size_t bytes;        /* of all pieces that are kept */
     size_t result_bytes; /* of all that came */
     uint32_t given;      /* items that the reader has */

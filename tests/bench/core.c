@@ -34,11 +34,11 @@ static void on_lease(void *shell, void *worker, uint64_t lease)
     (void)shell, (void)worker, (void)lease;
 }
 
-static void on_fail(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void on_fail(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                     int status, const char *message, const sched_attempt_t *attempts,
                     size_t attempt_count)
 {
-    (void)shell, (void)client, (void)number, (void)first, (void)count, (void)status;
+    (void)shell, (void)owner, (void)first, (void)count, (void)status;
     (void)attempts, (void)attempt_count;
     fprintf(stderr, "a task failed: %s\n", message);
     exit(1);
@@ -91,8 +91,9 @@ static void submit(sched_t *s, sched_client_t *client, size_t count)
 int main(int argc, char **argv)
 {
     static const char *const functions[] = {"noop"};
-    static const sched_ops_t ops = {on_assign,  on_lease, on_lease,   on_fail,
-                                    on_nothing, on_slice, on_nothing, on_nothing};
+    static const sched_ops_t ops = {
+        on_assign, on_lease,   on_lease,   on_fail, on_nothing,
+        on_slice,  on_nothing, on_nothing, NULL /* every function is there */};
     size_t workers = argc > 3 ? strtoul(argv[1], NULL, 10) : 0;
     size_t queued = argc > 3 ? strtoul(argv[2], NULL, 10) : 0;
     size_t tasks = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
@@ -120,9 +121,8 @@ int main(int argc, char **argv)
         size_t at = dice(held_count);
         held_t lease = held[at];
         held[at] = held[--held_count];
-        void *user;
-        uint64_t number;
-        if (!sched_items_done(s, lease.worker, lease.lease, 0, 1, 0, &user, &number)) return 1;
+        sched_owner_t owner;
+        if (!sched_items_done(s, lease.worker, lease.lease, 0, 1, 0, &owner)) return 1;
         sched_lease_end(s, lease.worker, lease.lease, 1000);
     }
     double ns = (clock_s() - begin) * 1e9 / (double)(tasks ? tasks : 1);

@@ -89,11 +89,11 @@ class Chaos:
         return process
 
     def start_broker(self):
-        return self.start(0, BIN / "peach-broker", "--insecure", "--bind", self.net.bind,
+        return self.start(0, BIN / "peach-broker", "--bind", self.net.bind,
                           "--session-timeout", 2)
 
     def start_worker(self, host):
-        return self.start(host, BIN / "peach-worker", "--insecure", "--connect", self.net.endpoint,
+        return self.start(host, BIN / "peach-worker", "--connect", self.net.endpoint,
                           "--slots", 2, "-l", self.preload)
 
     def start_client(self):

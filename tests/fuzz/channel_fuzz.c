@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int ends[2], rc;
     wire_message_t *message;
     if (size > 65536 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) != 0) return 0;
-    channel_t *channel = channel_new(ends[1]);
+    channel_t *channel = channel_new(ends[1], CHANNEL_FROM_EXECUTOR);
     if (!channel || (size > 0 && write(ends[0], data, size) != (ssize_t)size)) abort();
     close(ends[0]);
     do {

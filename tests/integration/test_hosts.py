@@ -26,9 +26,9 @@ def network():
 
 def test_workers_on_two_hosts_serve_a_client_on_a_third(network):
     endpoint = f"tcp://10.99.0.1:{PORT}"
-    worker = ("peach-worker", "--insecure", "--connect", endpoint, "--slots", "2", "-l", MULTIP)
+    worker = ("peach-worker", "--connect", endpoint, "--slots", "2", "-l", MULTIP)
     network.start(1, *worker)  # before there is a broker
-    network.start(0, "peach-broker", "--insecure", "--bind", f"tcp://0.0.0.0:{PORT}")
+    network.start(0, "peach-broker", "--bind", f"tcp://0.0.0.0:{PORT}")
     network.start(2, *worker)
 
     def hosts():
@@ -81,9 +81,9 @@ def test_sklearn_has_the_same_numbers_on_two_hosts(network, script):
     """The hosts need no package peach: all that they run goes by value."""
     path = script(SKLEARN, "search.py")
     endpoint = f"tcp://10.99.0.1:{PORT}"
-    network.start(0, "peach-broker", "--insecure", "--bind", f"tcp://0.0.0.0:{PORT}")
+    network.start(0, "peach-broker", "--bind", f"tcp://0.0.0.0:{PORT}")
     for host in (1, 2):
-        network.start(host, "peach-worker", "--insecure", "--connect", endpoint, "--slots", "2")
+        network.start(host, "peach-worker", "--connect", endpoint, "--slots", "2")
     until(lambda: len(json.loads(network.run(3, "workers", "--connect", endpoint,
                                              "--json").stdout or "[]")) == 2, 20)
     done = network.run(3, path, BIN.parent / "python", endpoint, program="/usr/bin/python3")
@@ -100,9 +100,9 @@ def test_everything_dies_in_turn_during_one_map(network, script):
                      f"    time.sleep({80 / count})\n"
                      "    return zlib.crc32(str(x).encode())\n", "job.py")
     endpoint = f"tcp://10.99.0.1:{PORT}"
-    broker_args = (0, "peach-broker", "--insecure", "--bind", f"tcp://0.0.0.0:{PORT}",
+    broker_args = (0, "peach-broker", "--bind", f"tcp://0.0.0.0:{PORT}",
                    "--session-timeout", "2")
-    worker_args = ("peach-worker", "--insecure", "--connect", endpoint, "--slots", "2", "-l", preload)
+    worker_args = ("peach-worker", "--connect", endpoint, "--slots", "2", "-l", preload)
     broker = network.start(*broker_args)
     workers = {host: network.start(host, *worker_args) for host in (1, 2)}
     result = {}

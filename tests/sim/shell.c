@@ -109,12 +109,13 @@ static void on_give_back(void *shell, void *worker, uint64_t lease)
     send(shell, CLIENTS + number_of(worker), &m);
 }
 
-static void on_fail(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void on_fail(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                     int status, const char *text, const sched_attempt_t *attempts, size_t told)
 {
     (void)text, (void)attempts, (void)told;
-    result_to(shell, number_of(client),
-              (message_t){.lease = number, .first = first, .count = count, .status = status});
+    result_to(
+        shell, number_of(owner->client),
+        (message_t){.lease = owner->number, .first = first, .count = count, .status = status});
 }
 
 static void on_drained(void *shell, void *worker)
@@ -125,12 +126,17 @@ static void on_drained(void *shell, void *worker)
 
 static void on_release(void *shell, void *user) { (void)shell, (void)user; }
 
+static void on_suggest(void *shell, const char *function, char *text, size_t size)
+{
+    (void)shell, (void)function, (void)text, (void)size;
+}
+
 /* ---- life ---- */
 
 void shell_start(world_t *w)
 {
-    static const sched_ops_t ops = {on_assign,  on_cancel, on_give_back, on_fail,
-                                    on_drained, NULL,      on_release,   on_release};
+    static const sched_ops_t ops = {on_assign, on_cancel,  on_give_back, on_fail,   on_drained,
+                                    NULL,      on_release, on_release,   on_suggest};
     sched_config_t config = {.window_tasks = WINDOW_TASKS, .first_lease = w->now_ms * 1000};
     w->sched = sched_new(&config, &ops, w);
     w->lease_count = 0;
@@ -253,19 +259,18 @@ static void on_result(world_t *w, unsigned i, const message_t *m)
     sim_lease_t *l = lease_find(w, m->lease);
     bool held = l && l->worker == i;
     sched_attempt_t attempt = {"h", 1, "it happened"};
-    void *client = NULL;
-    uint64_t number;
+    sched_owner_t owner;
     for (uint32_t k = m->first; held && k < m->first + m->count; k++) l->todo &= ~(1u << k);
     if (m->status == PEACH_E_DIED)
         sched_item_lost(w->sched, worker, m->lease, m->first, &attempt);
     else if (m->count > 0 &&
              !(m->status == PEACH_E_RAISED &&
                sched_item_raised(w->sched, worker, m->lease, m->first, &attempt)) &&
-             sched_items_done(w->sched, worker, m->lease, m->first, m->count, m->status, &client,
-                              &number))
-        result_to(w, number_of(client),
-                  (message_t){
-                      .lease = number, .first = m->first, .count = m->count, .status = m->status});
+             sched_items_done(w->sched, worker, m->lease, m->first, m->count, m->status, &owner))
+        result_to(
+            w, number_of(owner.client),
+            (message_t){
+                .lease = owner.number, .first = m->first, .count = m->count, .status = m->status});
     if (!m->ended) return;
     if (held && (l = lease_find(w, m->lease)) != NULL) lease_drop(w, l);
     sched_lease_end(w->sched, worker, m->lease, m->elapsed_ns);

@@ -103,8 +103,9 @@ def load_file(name, path, source):
 
 
 def load_module(name):
-    """module:NAME; {NAME: callable, module.NAME: callable}.
+    """module:NAME; ({NAME: callable, module.NAME: callable, module:NAME: callable}, file).
 
+    file is where the function's module was imported from; None when it is built in.
     Modules of the folder that the worker was started in count, too, as with python -m.
     """
     module_name, _, attribute = name.partition(":")
@@ -119,7 +120,9 @@ def load_module(name):
         value = getattr(value, part)
     if not callable(value):
         raise TypeError(f"{name} is not callable")
-    return {attribute: value, f"{module_name}.{attribute}": value}
+    home = sys.modules.get(getattr(value, "__module__", None) or module_name)
+    file = getattr(home, "__file__", None)
+    return {attribute: value, f"{module_name}.{attribute}": value, name: value}, file
 
 
 def check_environment(needs):

@@ -22,7 +22,7 @@ typedef struct {
         *after_fork, *dump_exception;
 } python_t;
 
-static const shared_t *page;
+static shared_t *page;
 static const call_t *current; /* that runs; NULL between calls */
 
 static volatile sig_atomic_t interrupting; /* Python was told, and may not have raised yet */
@@ -41,6 +41,7 @@ static void on_sigint(int signal)
     (void)signal;
     if (!loading && is_stopped()) {
         interrupting = 1;
+        atomic_store(&page->heard, (uint32_t)shared_claimed(page));
         PyErr_SetInterrupt();
     }
 }
@@ -87,14 +88,27 @@ static void take_error(python_t *self, failure_t *failure, int status, bool pick
     Py_XDECREF(traceback);
 }
 
+/* The functions by name; *file_p gets the file that the module is from, if there is one. */
+static PyObject *load_module(python_t *self, const char *name, char **file_p)
+{
+    PyObject *pair = PyObject_CallFunction(self->load_module, "s", name), *found = NULL;
+    const char *file;
+    if (pair && PyArg_ParseTuple(pair, "Oz", &found, &file)) {
+        Py_INCREF(found);
+        if (file) *file_p = strdup(file);
+    }
+    Py_XDECREF(pair);
+    return found;
+}
+
 static int python_load(runtime_t *base, const Peach__PreloadItem *item, ProtobufCBinaryData source,
-                       define_fn define, void *executor, failure_t *failure)
+                       define_fn define, void *executor, char **file_p, failure_t *failure)
 {
     python_t *self = (python_t *)base;
     loading = 1;
     if (interrupting) drop_interrupt(); /* meant for an item before */
     PyObject *found = item->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE
-                          ? PyObject_CallFunction(self->load_module, "s", item->name)
+                          ? load_module(self, item->name, file_p)
                           : PyObject_CallFunction(self->load_file, "ssy#", item->name, item->path,
                                                   source.data, (Py_ssize_t)source.len);
     if (!found) take_error(self, failure, PEACH_E_PRELOAD, false);
@@ -320,9 +334,9 @@ static bool run_bootstrap(python_t *self, failure_t *failure)
     return false;
 }
 
-PEACH_EXPORT runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure);
+PEACH_EXPORT runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure);
 
-runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure)
+runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure)
 {
     python_t *self = calloc(1, sizeof *self);
     if (!self) return NULL;

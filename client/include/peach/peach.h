@@ -183,9 +183,11 @@ PEACH_EXPORT peach_job_t *peach_map(peach_t *self, const char *function, peach_v
                                     const peach_job_options_t *options);
 
 /* The same over items that are made when they are wanted: next returns the next
-   item, which is taken, or NULL at the end (*status 0) or to stop with an error
-   (*status negative: what was submitted still ends, then peach_job_next returns
-   that status). Memory does not grow with the number of items. */
+   item, which is taken; or NULL at the end (*status 0); when it has none now
+   (PEACH_E_TIMEOUT: it is asked again in the next call of the library, at least every
+   200 ms while one waits); or to stop with an error (another negative status: what was
+   submitted still ends, then peach_job_next returns that status). It must not wait: while it
+   does nothing is sent or received. Memory does not grow with the number of items. */
 typedef peach_value_t *(*peach_items_fn)(void *arg, int *status);
 PEACH_EXPORT peach_job_t *peach_map_from(peach_t *self, const char *function, peach_items_fn next,
                                          void *arg, const peach_job_options_t *options);
@@ -268,8 +270,16 @@ PEACH_EXPORT int peach_drop(peach_t *self, peach_value_t **ref_p);
 PEACH_EXPORT int peach_init(peach_t *self, unsigned slots, const char *const *preloads,
                             size_t count, int timeout_ms, unsigned *started_p);
 
-/* What goes on: a map with the broker's counts and the lists workers, functions and
-   clients (see peach status --json). */
+/* Forgets preloads, by their names (multip.py, math:sqrt, mathx.so; see the view), on all
+   workers that there are and that will come; returns when all have. A worker that was started
+   with one (-l) has it again when it is started again. 0; PEACH_E_ARGUMENT when nobody has
+   one of them (then nothing is forgotten); PEACH_E_TIMEOUT. workers_p (may be NULL) gets the
+   number of workers. */
+PEACH_EXPORT int peach_unload(peach_t *self, const char *const *names, size_t count, int timeout_ms,
+                              unsigned *workers_p);
+
+/* What goes on: a map with the broker's counts and the lists workers, functions, clients and
+   jobs (see peach status --json). */
 PEACH_EXPORT int peach_view(peach_t *self, int timeout_ms, peach_value_t **view_p);
 
 /* Workers that finish what they have, get nothing more and exit: the one whose id
@@ -280,6 +290,18 @@ typedef struct {
 } peach_drain_t;
 PEACH_EXPORT int peach_drain(peach_t *self, const peach_drain_t *what, int timeout_ms,
                              unsigned *workers_p);
+
+/* Jobs of any client that are to be cancelled, by their ids in the view; or all. */
+typedef struct {
+    const uint64_t *jobs;
+    size_t count;
+    bool all;
+} peach_cancel_t;
+
+/* Cancels them, for somebody who watches the fleet: their items end with
+   PEACH_E_CANCELLED at their clients. jobs_p (may be NULL) gets how many there were. */
+PEACH_EXPORT int peach_cancel(peach_t *self, const peach_cancel_t *what, int timeout_ms,
+                              unsigned *jobs_p);
 
 #ifdef __cplusplus
 }

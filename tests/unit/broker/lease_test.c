@@ -122,11 +122,9 @@ static void errors_are_retried_only_if_asked(void **state)
 
 static void end_with(shell_t *t, sched_worker_t *w, size_t order, int status)
 {
-    void *client;
-    uint64_t number;
+    sched_owner_t owner;
     const seen_t *o = &t->orders[order];
-    assert_true(
-        sched_items_done(t->sched, w, o->lease, o->first, o->count, status, &client, &number));
+    assert_true(sched_items_done(t->sched, w, o->lease, o->first, o->count, status, &owner));
     assert_true(sched_lease_end(t->sched, w, o->lease, 50000000));
 }
 

@@ -29,12 +29,12 @@ static void end_items(world_t *world, intptr_t client, uint64_t number, uint32_t
         assert_int_equal(world->ended[client - 1][number][i]++, 0);
 }
 
-static void world_fail(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void world_fail(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                        int status, const char *message, const sched_attempt_t *attempts,
                        size_t attempt_count)
 {
     (void)status, (void)message, (void)attempts, (void)attempt_count;
-    end_items(shell, (intptr_t)client, number, first, count);
+    end_items(shell, (intptr_t)owner->client, owner->number, first, count);
 }
 
 static void world_report(world_t *world, int w)
@@ -44,15 +44,13 @@ static void world_report(world_t *world, int w)
     if (t->order_count == 0) return;
     size_t recent = t->order_count < 40 ? t->order_count : 40;
     const seen_t *o = &t->orders[t->order_count - 1 - dice(world, (uint32_t)recent)];
-    void *client;
-    uint64_t number;
+    sched_owner_t owner;
     sched_attempt_t attempt = {"h", 1, "killed"};
     uint32_t first = dice(world, ITEMS_EACH), count = 1 + dice(world, ITEMS_EACH);
     switch (dice(world, 4)) {
     case 0:
-        if (sched_items_done(t->sched, world->workers[w], o->lease, first, count, 0, &client,
-                             &number))
-            end_items(world, (intptr_t)client, number, first, count);
+        if (sched_items_done(t->sched, world->workers[w], o->lease, first, count, 0, &owner))
+            end_items(world, (intptr_t)owner.client, owner.number, first, count);
         break;
     case 1: sched_item_lost(t->sched, world->workers[w], o->lease, first, &attempt); break;
     default: sched_lease_end(t->sched, world->workers[w], o->lease, dice(world, 3) * 100000);
@@ -106,11 +104,10 @@ static void world_drain(world_t *world)
     sched_worker_t *last = sched_worker_add(t->sched, &spec, (void *)1);
     sched_tick(t->sched, 1000000);
     for (size_t i = 0; i < t->order_count; i++) {
-        void *client;
-        uint64_t number;
+        sched_owner_t owner;
         for (uint32_t item = 0; item < ITEMS_EACH; item++)
-            if (sched_items_done(t->sched, last, t->orders[i].lease, item, 1, 0, &client, &number))
-                end_items(world, (intptr_t)client, number, item, 1);
+            if (sched_items_done(t->sched, last, t->orders[i].lease, item, 1, 0, &owner))
+                end_items(world, (intptr_t)owner.client, owner.number, item, 1);
         assert_true(sched_lease_end(t->sched, last, t->orders[i].lease, 1000));
     }
 }

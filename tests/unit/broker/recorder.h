@@ -54,12 +54,12 @@ static void on_cancel(void *shell, void *worker, uint64_t lease)
     ((shell_t *)shell)->cancelled++;
 }
 
-static void on_fail(void *shell, void *client, uint64_t number, uint32_t first, uint32_t count,
+static void on_fail(void *shell, const sched_owner_t *owner, uint32_t first, uint32_t count,
                     int status, const char *message, const sched_attempt_t *attempts,
                     size_t attempt_count)
 {
     shell_t *t = shell;
-    (void)client, (void)number, (void)first, (void)attempts;
+    (void)owner, (void)first, (void)attempts;
     t->fail_status = status;
     t->failed_items += count;
     t->attempt_count = attempt_count;
@@ -97,8 +97,14 @@ static void on_give_back(void *shell, void *worker, uint64_t lease)
     ((shell_t *)shell)->given_back++;
 }
 
-static const sched_ops_t ops = {on_assign,  on_cancel, on_give_back, on_fail,
-                                on_drained, on_slice,  on_release,   on_release_job};
+static void on_suggest(void *shell, const char *function, char *text, size_t size)
+{
+    (void)shell;
+    snprintf(text, size, " (is it not like %s)", function);
+}
+
+static const sched_ops_t ops = {on_assign, on_cancel,  on_give_back,   on_fail,   on_drained,
+                                on_slice,  on_release, on_release_job, on_suggest};
 
 static inline shell_t *shell_new(const sched_config_t *config)
 {
@@ -157,10 +163,9 @@ static inline int submit(shell_t *t, sched_client_t *client, uint64_t id, uint64
 
 static inline void finish(shell_t *t, sched_worker_t *w, size_t order, uint64_t elapsed_ns)
 {
-    void *client;
-    uint64_t number;
+    sched_owner_t owner;
     const seen_t *o = &t->orders[order];
-    assert_true(sched_items_done(t->sched, w, o->lease, o->first, o->count, 0, &client, &number));
+    assert_true(sched_items_done(t->sched, w, o->lease, o->first, o->count, 0, &owner));
     assert_true(sched_lease_end(t->sched, w, o->lease, elapsed_ns));
 }
 

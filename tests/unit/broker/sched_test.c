@@ -203,11 +203,10 @@ static void the_item_that_kills_is_charged_and_its_mates_are_not(void **state)
     sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 1);
     submit(t, c, 0, 1, 10);
-    void *client;
-    uint64_t number;
+    sched_owner_t owner;
     sched_attempt_t attempt = {"h", 7, "signal 9"};
     seen_t o = t->orders[0];
-    assert_true(sched_items_done(t->sched, w[o.worker], o.lease, 0, 3, 0, &client, &number));
+    assert_true(sched_items_done(t->sched, w[o.worker], o.lease, 0, 3, 0, &owner));
     assert_true(sched_item_lost(t->sched, w[o.worker], o.lease, 3, &attempt));
     assert_true(sched_lease_end(t->sched, w[o.worker], o.lease, 0));
     assert_null(sched_verify(t->sched));
@@ -280,9 +279,8 @@ static void at_most_once_is_at_most_once(void **state)
     job(t, c, 0, "f", 0, 0);
     submit(t, c, 0, 1, 4);
     submit(t, c, 0, 2, 4);
-    void *client;
-    uint64_t number;
-    sched_items_done(t->sched, w, t->orders[0].lease, 0, 1, 0, &client, &number);
+    sched_owner_t owner;
+    sched_items_done(t->sched, w, t->orders[0].lease, 0, 1, 0, &owner);
     sched_worker_remove(t->sched, w, "power");
     assert_int_equal(t->fail_status, PEACH_E_LOST);
     assert_int_equal(t->failed_items, 3); /* what may have started; task 2 had not */
@@ -306,17 +304,17 @@ static void reports_on_foreign_leases_change_nothing(void **state)
     sched_client_t *c = sched_client_add(t->sched, t);
     job(t, c, 0, "f", 0, 2);
     submit(t, c, 0, 1, 4);
-    void *client;
-    uint64_t number, lease = t->orders[0].lease;
+    sched_owner_t owner;
+    uint64_t lease = t->orders[0].lease;
     sched_attempt_t attempt = {"h", 7, "signal 9"};
-    assert_false(sched_items_done(t->sched, w2, lease, 0, 1, 0, &client, &number));
-    assert_false(sched_items_done(t->sched, w1, lease + 1, 0, 1, 0, &client, &number));
-    assert_false(sched_items_done(t->sched, w1, lease, 2, 3, 0, &client, &number)); /* too many */
+    assert_false(sched_items_done(t->sched, w2, lease, 0, 1, 0, &owner));
+    assert_false(sched_items_done(t->sched, w1, lease + 1, 0, 1, 0, &owner));
+    assert_false(sched_items_done(t->sched, w1, lease, 2, 3, 0, &owner)); /* too many */
     assert_false(sched_item_lost(t->sched, w2, lease, 0, &attempt));
     assert_false(sched_item_lost(t->sched, w1, lease, 4, &attempt));
     assert_false(sched_lease_end(t->sched, w2, lease, 0));
-    assert_true(sched_items_done(t->sched, w1, lease, 1, 2, 0, &client, &number));
-    assert_false(sched_items_done(t->sched, w1, lease, 1, 2, 0, &client, &number)); /* twice */
+    assert_true(sched_items_done(t->sched, w1, lease, 1, 2, 0, &owner));
+    assert_false(sched_items_done(t->sched, w1, lease, 1, 2, 0, &owner)); /* twice */
     assert_null(sched_verify(t->sched));
     shell_destroy(&t);
 }
@@ -455,10 +453,9 @@ static void a_run_is_many_tasks(void **state)
     assert_int_equal(t->order_count, 3);
     assert_int_equal(t->orders[2].first_item, 12);
     assert_null(sched_verify(t->sched));
-    void *user;
-    uint64_t number;
-    assert_true(sched_items_done(t->sched, worker, t->orders[1].lease, 0, 1, 0, &user, &number));
-    assert_int_equal(number, 11);
+    sched_owner_t owner;
+    assert_true(sched_items_done(t->sched, worker, t->orders[1].lease, 0, 1, 0, &owner));
+    assert_int_equal(owner.number, 11);
     sched_lease_end(t->sched, worker, t->orders[1].lease, 50000000);
     assert_int_equal(t->order_count, 4);
     assert_int_equal(t->orders[3].first_item, 13);

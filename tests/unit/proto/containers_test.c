@@ -132,6 +132,8 @@ static void endpoints_are_checked_with_a_sentence(void **state)
                                       "tcp://a:70000",
                                       "tcp://a:x",
                                       "tcp://::1:5001",
+                                      "[::1",
+                                      "tcp://[zz]:1",
                                       "udp://a:1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(endpoints_parse(&e, bad[i], error, sizeof error), PEACH_E_ARGUMENT);

@@ -19,7 +19,7 @@ static void open_channels(channel_t *ends[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     for (int i = 0; i < 2; i++) {
         fcntl(fds[i], F_SETFL, O_NONBLOCK);
-        ends[i] = channel_new(fds[i]);
+        ends[i] = channel_new(fds[i], CHANNEL_FROM_EXECUTOR);
     }
 }
 
