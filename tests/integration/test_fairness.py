@@ -17,6 +17,7 @@ def start_background(fleet, *args):
     return job
 
 
+@pytest.mark.alone
 def test_ten_items_do_not_wait_for_a_million(fleet, script):
     """Two clients: 1,000,000 items of 1 ms beside ten: the ten are back in 100 ms."""
     path = script("import time\ndef work(x):\n    time.sleep(0.001)\n    return x\n")
@@ -28,6 +29,7 @@ def test_ten_items_do_not_wait_for_a_million(fleet, script):
     assert took[4] < 100 * SLOW
 
 
+@pytest.mark.alone
 def test_weights_share_the_fleet(fleet):
     fleet.worker(2, TASKS)
     jobs = [Process(BIN / "peach", "map", "--quiet", "--chunk", 1, "--weight", weight, "nap",
@@ -52,6 +54,7 @@ def test_short_tasks_do_not_wait_behind_a_long_one(fleet):
     assert long.process.poll() is None and took < 2 * SLOW
 
 
+@pytest.mark.alone
 def test_long_tasks_are_not_all_given_to_one_worker(fleet):
     """StarCluster 248: all tasks are assigned at once, one engine gets the long ones."""
     for _ in range(2):
@@ -88,6 +91,7 @@ def test_a_map_of_numbers_costs_little_more_than_the_numbers(fleet, proxies):
     assert each < 2 * 8 * 1.3
 
 
+@pytest.mark.alone
 def test_a_worker_that_fails_everything_fast_does_not_take_everything(fleet, tmp_path):
     """dask 1874: one bad worker is always free, and takes them all."""
     good, bad = tmp_path / "good", tmp_path / "bad"
@@ -123,6 +127,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.alone
 def test_a_client_that_never_reads_hurts_nobody(make_fleet):
     """1 GiB of results for it: the broker stays under its limit, another client's calls
     take no longer than before."""
@@ -154,6 +159,7 @@ def test_a_client_that_never_reads_hurts_nobody(make_fleet):
     assert memory(fleet.broker.pid) < limit * SLOW
 
 
+@pytest.mark.alone
 def test_a_slow_reader_gets_everything_and_holds_little(fleet):
     fleet.worker(2, TASKS)
     size = 1 << 20
