@@ -88,6 +88,13 @@ def test_the_images_install_what_deploy_packages_says():
     assert "packages build" in text and "libzmq3-dev" not in text
 
 
+def test_every_service_of_the_compose_file_has_an_init():
+    """operations.O15: as process 1 the worker left a zombie of each orphan of a task."""
+    text = (ROOT / "deploy" / "docker" / "docker-compose.yml").read_text()
+    services = re.split(r"(?m)^  (?=\w+:$)", text.split("services:\n")[1])[1:]
+    assert len(services) == 3 and all("\n    init: true\n" in service for service in services)
+
+
 # ---- CMake ----
 
 @pytest.fixture
