@@ -30,7 +30,7 @@ def programs(tmp_path):
     programs of the test's own."""
     folder = tmp_path / "programs"
     folder.mkdir()
-    for name in ("bash", "env", "grep", "mktemp", "rm", "sort", "tail"):
+    for name in ("bash", "cat", "env", "grep", "mktemp", "rm", "sort", "tail"):
         (folder / name).symlink_to(shutil.which(name))
 
     def write(name, text):
