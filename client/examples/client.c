@@ -1,9 +1,5 @@
-/* Maps a function of the fleet over 0..9 from C:
-
-   cc client.c $(pkg-config --cflags --libs peach) -o client
-   ./client fnc */
+/* Maps a function of the fleet over 0..9. README shows this program from here on. */
 #include <peach/peach.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,18 +14,21 @@ int main(int argc, char **argv)
     peach_value_t *items = peach_value_range(0, 9);
     peach_job_t *job = peach_map(fleet, argc > 1 ? argv[1] : "fnc", &items, NULL);
     peach_result_t result;
-    int failed = 0;
-    while (job && peach_job_next(job, &result, 10000) == 0) {
+    int status = PEACH_E_ARGUMENT, failed = 0;
+    while (job && (status = peach_job_next(job, &result, -1)) == PEACH_OK) {
         if (result.value) {
             char *json = peach_value_to_json(result.value);
-            printf("%s\n", json);
+            puts(json ? json : "out of memory");
             free(json);
         } else {
-            fprintf(stderr, "item %llu: %s\n", (unsigned long long)result.item,
-                    result.failure->message);
+            fprintf(stderr, "%s\n", result.failure->message);
             failed = 1;
         }
         peach_result_clear(&result);
+    }
+    if (status != PEACH_END) {
+        fprintf(stderr, "%s\n", peach_error(fleet));
+        failed = 1;
     }
     peach_job_destroy(&job);
     peach_close(&fleet);

@@ -7,6 +7,7 @@ out of the copy of it that a source distribution carries.
 What CMake needs (deploy/packages build) are libraries of the system. The Python that builds
 is the one that executors embed, so it needs its shared library.
 """
+import os
 import pathlib
 import re
 import shutil
@@ -14,8 +15,10 @@ import subprocess
 import sys
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
+from setuptools.errors import ExecError
 
 HERE = pathlib.Path(__file__).resolve().parent
 COPY = HERE / "source"
@@ -24,13 +27,57 @@ CARRIED = ["CMakeLists.txt", "LICENSE", "broker", "client", "deploy", "proto", "
 KEPT = ["bin", "libexec", "lib/libpeach.so*", "lib/*/libpeach.so*"]  # of the installation
 
 
+# What has to be there before CMake can tell what is missing, and the packages that bring it;
+# one of the programs will do.
+TOOLS = {"cmake": ["cmake"], "ninja-build": ["ninja", "make"],
+         "gcc libc6-dev": [os.environ.get("CC", "cc"), "gcc", "clang"]}
+
+
+def fail(why):
+    done = subprocess.run(["bash", ROOT / "deploy" / "packages", "--list", "build"], check=True,
+                          capture_output=True, text=True)
+    raise ExecError(f"{why}\npip builds peach here. On Debian, all that this needs: "
+                    f"apt-get install {' '.join(done.stdout.split())}")
+
+
+def check_tools():
+    missing = [packages for packages, programs in TOOLS.items()
+               if not any(map(shutil.which, programs))]
+    if missing:
+        fail(f"no {', no '.join(missing)} here")
+
+
+def configured(build_temp):
+    """CMake's folder below build_temp. One of an earlier attempt is used again if it can be:
+    not after a failure, with another generator or for a checkout elsewhere."""
+    work = pathlib.Path(build_temp).resolve() / "cmake"
+    command = ["cmake", "-S", ROOT, "-B", work, "-DCMAKE_BUILD_TYPE=Release",
+               "-DPEACH_TESTS=OFF", f"-DPEACH_PYTHON={sys.executable}"]
+    if "CMAKE_GENERATOR" not in os.environ:
+        command += ["-G", "Ninja" if shutil.which("ninja") else "Unix Makefiles"]
+    check_tools()
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return work
+        shutil.rmtree(work, ignore_errors=True)
+    fail(done.stderr[max(done.stderr.find("CMake Error"), 0):].strip())
+
+
+class Check(build):
+    """What is missing is told before a page of files that are copied."""
+
+    def run(self):
+        configured(self.build_temp)
+        super().run()
+
+
 class Build(build_ext):
     def run(self):
-        work = pathlib.Path(self.build_temp).resolve() / "cmake"
+        work = configured(self.build_temp)
         staged = work / "staged"
-        subprocess.run(["cmake", "-S", ROOT, "-B", work, "-DCMAKE_BUILD_TYPE=Release",
-                        "-DPEACH_TESTS=OFF", f"-DPEACH_PYTHON={sys.executable}"], check=True)
-        subprocess.run(["cmake", "--build", work, "--parallel"], check=True)
+        if subprocess.run(["cmake", "--build", work, "--parallel"]).returncode != 0:
+            raise ExecError("peach does not build: the compiler says above why")
         subprocess.run(["cmake", "--install", work, "--prefix", staged, "--strip"], check=True,
                        stdout=subprocess.DEVNULL)
         # In an editable installation the package is where it is.
@@ -67,5 +114,5 @@ class Carry(sdist):
 
 
 version = re.search(r"project\(peach VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[1]
-setup(version=version, ext_modules=[Extension("peach._peach", [])],
-      cmdclass={"build_ext": Build, "sdist": Carry})
+setup(version=version, license="MPL-2.0", ext_modules=[Extension("peach._peach", [])],
+      cmdclass={"build": Check, "build_ext": Build, "sdist": Carry})

@@ -1,8 +1,10 @@
 """The real programs, started and stopped by fixtures; everything on loopback and a
 free port, everything bounded in time, everything gone afterwards."""
+import contextlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -28,9 +30,12 @@ os.environ.pop("PEACH_CONFIG", None)
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Of those that the kernel gives to no connection: it is still free when it is bound."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def peach(*args, timeout=60, stdin=None, env=None, check=None, cwd=None):

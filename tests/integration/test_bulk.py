@@ -33,6 +33,7 @@ def blocks(pid):
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("client", ["here", "elsewhere"])
 @pytest.mark.parametrize("worker", ["here", "elsewhere"])
 def test_arrays_come_back_as_they_went(fleet, client, worker):
@@ -140,6 +141,7 @@ def test_a_value_is_put_once_and_used_many_times(fleet, kib):
     until(lambda: sum(map(blocks, [fleet.broker.pid, worker.pid, *executors(worker)])) == 0, 15)
 
 
+@pytest.mark.alone
 def test_a_value_crosses_to_a_host_once(fleet):
     """Bytes on the wire: to the broker, to the worker, and not once an item."""
     fleet.env.update(OFF)

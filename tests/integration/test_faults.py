@@ -139,6 +139,7 @@ def test_a_broken_connection_makes_nothing_run_twice(fleet, proxies, tmp_path, s
     assert runs(path) == {str(i): 1 for i in range(400)}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("side", ["client", "worker"])
 def test_a_half_open_connection_is_noticed(make_fleet, proxies, side):
     fleet = make_fleet("--session-timeout", "2")
@@ -179,6 +180,7 @@ def test_a_process_that_is_stopped_and_goes_on(make_fleet, victim):
     assert job.said().count("0.01") == 600
 
 
+@pytest.mark.alone
 def test_a_stopped_worker_costs_its_share_only(make_fleet):
     """Of four slots two stop: the rate halves, and nothing comes twice."""
     fleet = make_fleet()

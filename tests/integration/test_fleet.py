@@ -3,12 +3,14 @@ import os
 import signal
 import time
 
+import pytest
 from conftest import BIN, EXAMPLES, HERE, Process, executors, lines, peach, until
 
 TASKS = HERE / "tasks.py"
 MULTIP = EXAMPLES / "multip.py"
 
 
+@pytest.mark.alone
 def test_an_unknown_function_fails_soon_and_init_makes_it_known(fleet):
     fleet.worker(4)
     begin = time.monotonic()
@@ -51,6 +53,7 @@ def test_map_waits_for_a_preload_that_takes_its_time(fleet, script):
     assert init.wait() == 0
 
 
+@pytest.mark.alone
 def test_a_preload_that_raises_fails_init_with_its_traceback(fleet, script):
     bad = script("def f(x):\n    return x\nraise RuntimeError('broken on purpose')\n")
     fleet.worker(2, TASKS)
@@ -269,6 +272,7 @@ def note(x):
     assert len(ran) == len(set(ran))
 
 
+@pytest.mark.alone
 def test_two_clients_share_the_fleet(fleet):
     fleet.worker(2, TASKS)
     long = fleet.start("peach", "map", "nap", *["0.05"] * 200)

@@ -1,9 +1,12 @@
 """cmake --install, then a C program and a plugin built outside the tree."""
 import os
+import pathlib
+import shutil
 import subprocess
+import textwrap
 
 import pytest
-from conftest import BIN, EXAMPLES, HERE, Fleet, lines
+from conftest import BIN, EXAMPLES, HERE, Fleet, free_port, lines
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +21,10 @@ def find(prefix, name):
     return next(prefix.rglob(name))
 
 
-def build_env(prefix):
-    # The prefix was chosen at installation time: pkg-config is told.
-    return {**os.environ, "PKG_CONFIG_PATH": str(find(prefix, "peach.pc").parent)}
-
-
 def flags(prefix, *what):
-    return subprocess.run(["pkg-config", f"--define-variable=prefix={prefix}", *what, "peach"],
-                          env=build_env(prefix), check=True, capture_output=True,
-                          text=True).stdout.split()
+    env = {**os.environ, "PKG_CONFIG_PATH": str(find(prefix, "peach.pc").parent)}
+    return subprocess.run(["pkg-config", *what, "peach"], env=env, check=True,
+                          capture_output=True, text=True).stdout.split()
 
 
 SANITIZED = "asan" in str(BIN) or "tsan" in str(BIN)
@@ -54,6 +52,33 @@ def test_a_c_program_calls_python_and_native_functions(prefix, tmp_path):
         assert worker.process.poll() is None
     finally:
         fleet.stop()
+
+
+def test_pkg_config_knows_where_it_lies_also_after_a_move(prefix, tmp_path):
+    """operations.N7: the prefix of cmake --install is not the one of the configuration."""
+    moved = tmp_path / "moved"
+    shutil.copytree(prefix, moved, symlinks=True)
+    for tree in prefix, moved:
+        include, folder, library = flags(tree, "--cflags", "--libs")
+        include, folder = pathlib.Path(include[2:]).resolve(), pathlib.Path(folder[2:]).resolve()
+        assert (include / "peach" / "peach.h").exists() and include.is_relative_to(tree)
+        assert (folder / "libpeach.so").exists() and folder.is_relative_to(tree)
+        assert library == "-lpeach"
+
+
+def test_the_c_program_in_readme_is_the_example():
+    """operations.N5: README's own copy said nothing, and exited with 0, without a broker."""
+    text = (EXAMPLES.parents[1] / "README.md").read_text()
+    block = text.split("**From C**")[1].split("\n\n", 1)[1].split("    $ cc client.c")[0]
+    program = (EXAMPLES / "client.c").read_text()
+    assert textwrap.dedent(block).strip() == program[program.index("#include"):].strip()
+
+
+def test_the_c_program_says_what_failed():
+    """operations.N5"""
+    done = subprocess.run([str(BIN / "example-client")], capture_output=True, text=True, timeout=30,
+                          env={**os.environ, "PEACH_BROKER": f"tcp://127.0.0.1:{free_port()}"})
+    assert done.returncode == 3 and "no broker answered" in done.stderr
 
 
 def test_the_installed_command_runs(prefix):

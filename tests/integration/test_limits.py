@@ -128,6 +128,7 @@ def test_ctrl_c_stops_what_runs_even_if_it_does_not_want_to(fleet):
     assert lines(fleet("map", "fnc", 1, check=0)) == [1]
 
 
+@pytest.mark.alone
 def test_a_requirement_that_no_worker_meets_is_said_at_once(fleet):
     fleet.worker(1, TASKS)
     begin = time.monotonic()

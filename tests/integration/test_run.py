@@ -163,6 +163,7 @@ def test_what_tasks_print_does_not_mix_with_results(script):
     assert lines(done) == [0, 1, 2] and "noise 1" in done.stderr
 
 
+@pytest.mark.alone
 def test_uneven_items_are_balanced():
     begin = time.monotonic()
     peach("run", "-n", 4, "-l", TASKS, "nap", *(["0.4"] + ["0.01"] * 90), check=0)

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 
+import pytest
 from conftest import FULL, HERE, SLOW, lines, memory, until
 
 sys.path.insert(0, str(HERE.parent / "fuzz"))
@@ -61,6 +62,7 @@ def check(fleet):
     assert lines(fleet("map", "--quiet", "fnc", "0..99", check=0)) == list(range(100))
 
 
+@pytest.mark.alone
 def test_thousands_of_strangers(make_fleet):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

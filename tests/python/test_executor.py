@@ -149,6 +149,7 @@ def test_shutdown_waits_and_takes_no_more(make):
     executor.shutdown()
 
 
+@pytest.mark.alone
 def test_shutdown_without_waiting_still_finishes(make):
     executor = make()
     futures = [executor.submit(nap, 0.1) for _ in range(4)]

@@ -45,6 +45,7 @@ def test_the_last_words_of_a_process_come_too(client):
     assert told == ["last words"]
 
 
+@pytest.mark.alone
 def test_lines_come_while_the_task_runs(client):
     import time
     told = []

@@ -123,6 +123,7 @@ def test_what_a_task_submits_is_cancelled_with_it(make_client, tmp_path):
     assert len(pathlib.Path(log).read_text()) == ran < 50
 
 
+@pytest.mark.alone
 def test_what_a_task_submits_ends_when_its_process_dies(make_client):
     client = make_client(2)
 
