@@ -325,7 +325,10 @@ PEACH_EXPORT runtime_t *peach_python_runtime_new(const shared_t *shared, failure
 runtime_t *peach_python_runtime_new(const shared_t *shared, failure_t *failure)
 {
     python_t *self = calloc(1, sizeof *self);
-    if (!self) return NULL;
+    if (!self) {
+        failure_set(failure, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+        return NULL;
+    }
     page = shared;
     self->base = (runtime_t){python_load, python_define, python_forget,
                              python_call, python_forks,  python_destroy};
