@@ -66,6 +66,14 @@ static void add_single(executor_t *x, uint32_t number, const void *bytes, size_t
     if (wire_batch_full(&x->batch)) results_flush(x);
 }
 
+/* To that many bytes, between characters. */
+static void shorten(char *text, size_t most)
+{
+    if (strlen(text) <= most) return;
+    while (most > 0 && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
+    text[most] = 0;
+}
+
 void results_fail(executor_t *x, uint32_t number, uint32_t item, uint32_t count,
                   const failure_t *failure)
 {
@@ -75,7 +83,7 @@ void results_fail(executor_t *x, uint32_t number, uint32_t item, uint32_t count,
     char *text = wire_text(failure->message ? failure->message : "");
     char *traceback = wire_text(failure->traceback ? failure->traceback : "");
     if (!type || !text || !traceback) executor_die("out of memory");
-    if (strlen(type) > WIRE_MAX_NAME) type[0] = 0;
+    shorten(type, WIRE_MAX_NAME);
     message.item = item;
     message.count = count;
     message.status = failure->status;
