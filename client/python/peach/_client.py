@@ -267,15 +267,17 @@ class Client:
         """
         return self._session.put(value)
 
-    def init(self, slots: int = 0, preloads: Iterable[str] | str = (),
+    def init(self, slots: int | str | None = 0, preloads: Iterable[str] | str = (),
              timeout: float | None = 60) -> int:
         """Load preloads on all workers, now and later, and see that the fleet has slots.
 
-        preloads: paths of Python files, "module:NAME", or .so plugins. Workers that are
-        missing are started on this host. Returns the slots started, when all of them are
-        ready. Raises PreloadError with the traceback of a preload that failed.
+        slots: 0 is as many as there are, "auto" one a core of this host (so is None), as for
+        peach worker --slots auto. preloads: paths of Python files, "module:NAME", or .so
+        plugins. Workers that are missing are started on this host. Returns the slots started,
+        when all of them are ready. Raises PreloadError with the traceback of a preload that
+        failed.
         """
-        _local.checked_slots(slots)
+        slots = _local.checked_slots(slots)
         preloads = [preloads] if isinstance(preloads, str) else [str(p) for p in preloads]
         started = 0
         if self._fleet is not None:

@@ -54,7 +54,7 @@ class AsyncClient:
     async def put(self, value: Any):
         return await _away(self._client.put, value)
 
-    async def init(self, slots: int = 0, preloads=(), timeout: float | None = 60) -> int:
+    async def init(self, slots: int | str | None = 0, preloads=(), timeout: float | None = 60) -> int:
         return await _away(self._client.init, slots, preloads, timeout)
 
     async def status(self) -> dict:
