@@ -50,8 +50,9 @@ def dumps(obj):
 
 def by_value():
     """Names of modules that were registered to go by value, too."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle.list_registry_pickle_by_value() if cloudpickle else ()
+    # Another thread may be importing it: then nothing was registered yet.
+    names = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return names() if names else ()
 
 
 def loads(data, buffers):
