@@ -174,12 +174,23 @@ static void keep_as_values(pending_t *p)
     p->kind = PEACH_LIST;
 }
 
+/* Whether memory of the function is in it, which may be written to when the next item runs. */
+static bool borrows(const peach_value_t *value)
+{
+    if (value->kind == PEACH_ARRAY) return value->array.drop != NULL;
+    if (!peach_value_is_sequence(value)) return false;
+    for (size_t i = 0; i < value->sequence.count; i++)
+        if (borrows(value->sequence.values[i])) return true;
+    return false;
+}
+
 /* Takes the value unless it is lent: then it is a number. */
 void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
 {
     pending_t *p = &x->pending;
     peach_kind_t kind = value->kind, group = kind;
     if (kind != PEACH_INT && kind != PEACH_DOUBLE) group = PEACH_LIST;
+    bool now = kind == PEACH_ARRAY || kind == PEACH_BYTES || borrows(value);
     if (p->count > 0 && item != p->first + p->count) results_finish(x, NULL);
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? p->capacity * 2 : 16;
@@ -201,6 +212,5 @@ void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
         if (!lent) peach_value_destroy(&value);
     }
     /* Arrays and long texts go one by one: a segment of them would be copied once more. */
-    if ((kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING) && !p->whole)
-        results_finish(x, NULL);
+    if ((now || p->count == MAX_PENDING) && !p->whole) results_finish(x, NULL);
 }

@@ -185,7 +185,7 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
     if (object && python_to_number(object, scratch))
         value = scratch;
     else if (object)
-        value = python_to_value(object, call->pickles ? PYTHON_OBJECT : PYTHON_VALUE);
+        value = python_to_value(object, call->pickles ? PYTHON_OBJECT : PYTHON_VALUE, PYTHON_LEND);
     Py_XDECREF(object);
     current = NULL;
     if (!value) take_error(self, failure, PEACH_E_RAISED, call->pickles);
