@@ -120,16 +120,16 @@ size_t peach_dtype_size(peach_dtype_t dtype)
 bool peach_array_size(peach_dtype_t dtype, size_t ndim, const uint64_t *shape, size_t *size)
 {
     /* An array without elements may still claim 2^60 empty rows, and whoever
-       prints it would walk them: bound those too. */
+       prints it would walk them: bound those too. Behind a 0 there is nothing to walk. */
     const uint64_t max_empty = 1 << 12;
-    size_t bytes = peach_dtype_size(dtype), span = 1;
+    size_t bytes = peach_dtype_size(dtype), rows = 1;
     if (bytes == 0 || ndim > PEACH_MAX_DIMS) return false;
     for (size_t i = 0; i < ndim; i++) {
         if (__builtin_mul_overflow(bytes, shape[i], &bytes)) return false;
-        if (shape[i] && __builtin_mul_overflow(span, shape[i], &span)) return false;
+        if (bytes > 0) rows *= (size_t)shape[i]; /* less than bytes */
     }
     *size = bytes;
-    return bytes > 0 || span <= max_empty;
+    return bytes > 0 || rows <= max_empty;
 }
 
 peach_value_t *peach_value_array(peach_dtype_t dtype, size_t ndim, const uint64_t *shape,

@@ -67,6 +67,14 @@ static void add_single(executor_t *x, uint32_t number, const void *bytes, size_t
     if (wire_batch_full(&x->batch)) results_flush(x);
 }
 
+/* To that many bytes, between characters. */
+static void shorten(char *text, size_t most)
+{
+    if (strlen(text) <= most) return;
+    while (most > 0 && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
+    text[most] = 0;
+}
+
 void results_fail(executor_t *x, uint32_t number, uint32_t item, uint32_t count,
                   const failure_t *failure)
 {
@@ -76,7 +84,7 @@ void results_fail(executor_t *x, uint32_t number, uint32_t item, uint32_t count,
     char *text = wire_text(failure->message ? failure->message : "");
     char *traceback = wire_text(failure->traceback ? failure->traceback : "");
     if (!type || !text || !traceback) executor_die("out of memory");
-    if (strlen(type) > WIRE_MAX_NAME) type[0] = 0;
+    shorten(type, WIRE_MAX_NAME);
     message.item = item;
     message.count = count;
     message.status = failure->status;
@@ -167,12 +175,23 @@ static void keep_as_values(pending_t *p)
     p->kind = PEACH_LIST;
 }
 
+/* Whether memory of the function is in it, which may be written to when the next item runs. */
+static bool borrows(const peach_value_t *value)
+{
+    if (value->kind == PEACH_ARRAY) return value->array.drop != NULL;
+    if (!peach_value_is_sequence(value)) return false;
+    for (size_t i = 0; i < value->sequence.count; i++)
+        if (borrows(value->sequence.values[i])) return true;
+    return false;
+}
+
 /* Takes the value unless it is lent: then it is a number. */
 void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
 {
     pending_t *p = &x->pending;
     peach_kind_t kind = value->kind, group = kind;
     if (kind != PEACH_INT && kind != PEACH_DOUBLE) group = PEACH_LIST;
+    bool now = kind == PEACH_ARRAY || kind == PEACH_BYTES || borrows(value);
     if (p->count > 0 && item != p->first + p->count) results_finish(x, NULL);
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? p->capacity * 2 : 16;
@@ -194,6 +213,5 @@ void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
         if (!lent) peach_value_destroy(&value);
     }
     /* Arrays and long texts go one by one: a segment of them would be copied once more. */
-    if ((kind == PEACH_ARRAY || kind == PEACH_BYTES || p->count == MAX_PENDING) && !p->whole)
-        results_finish(x, NULL);
+    if ((now || p->count == MAX_PENDING) && !p->whole) results_finish(x, NULL);
 }

@@ -120,8 +120,7 @@ peach_job_t *peach_map(peach_t *self, const char *function, peach_value_t **item
         session_fail(self, PEACH_E_ARGUMENT, "the items must be a list or an array");
     else
         job = job_new(self, function, options);
-    if (job && !list_empty(&self->puts) && job_find_refs(job, *items_p) != 0)
-        peach_job_destroy(&job);
+    if (job && job_find_refs(job, *items_p) != 0) peach_job_destroy(&job);
     if (job) {
         job->source = *items_p;
         job->total = peach_value_length(*items_p);
@@ -161,7 +160,7 @@ int peach_job_add(peach_job_t *job, peach_value_t **item_p)
         return session_fail(job->session, PEACH_E_CANCELLED, "the job takes no more items");
     }
     size_t refs = job->message.n_refs;
-    int rc = list_empty(&job->session->puts) ? 0 : job_find_refs(job, *item_p);
+    int rc = job_find_refs(job, *item_p);
     if (rc == 0 && job->message.n_refs > refs && job->cut > 0)
         rc = session_fail(job->session, PEACH_E_ARGUMENT,
                           "the item refers to a value that no earlier item of its job referred to: "

@@ -16,8 +16,16 @@ typedef struct {
     uint64_t number;
     uint8_t digest[WIRE_DIGEST_BYTES];
     payload_t *payload;
-    size_t uses; /* peach_put less peach_drop */
+    size_t uses; /* peach_put less peach_drop, and jobs that refer to it */
 } put_t;
+
+/* They begin where no other handle's do, so that a reference of another one is none here. */
+static uint64_t new_number(peach_t *self)
+{
+    uint32_t handle; /* random */
+    memcpy(&handle, self->session, sizeof handle);
+    return ((uint64_t)(handle >> 1) << 32) + ++self->last_put;
+}
 
 static put_t *find(const peach_t *self, uint64_t number)
 {
@@ -104,7 +112,7 @@ peach_value_t *peach_put(peach_t *self, peach_value_t **value_p, int timeout_ms)
         put_destroy(put);
         put = known;
     } else {
-        put->number = ++self->last_put;
+        put->number = new_number(self);
         list_append(&self->puts, &put->node); /* a broker that comes meanwhile gets it, too */
         rc = send_put(self, put, true, timeout_ms);
     }
@@ -114,13 +122,9 @@ peach_value_t *peach_put(peach_t *self, peach_value_t **value_p, int timeout_ms)
     return ref;
 }
 
-int peach_drop(peach_t *self, peach_value_t **ref_p)
+/* One use less; the last one takes it from the broker, too. */
+static int end_use(peach_t *self, put_t *put)
 {
-    peach_value_t *ref = *ref_p;
-    *ref_p = NULL;
-    put_t *put = ref && ref->kind == PEACH_REF ? find(self, (uint64_t)ref->integer) : NULL;
-    peach_value_destroy(&ref);
-    if (!put) return session_fail(self, PEACH_E_ARGUMENT, "this is no value that was put");
     if (--put->uses > 0) return 0;
     wire_kept_t drop;
     uint64_t number = put->number;
@@ -130,6 +134,26 @@ int peach_drop(peach_t *self, peach_value_t **ref_p)
     return self->welcomed && self->socket ? session_send(self, &drop.envelope, NULL) : 0;
 }
 
+int peach_drop(peach_t *self, peach_value_t **ref_p)
+{
+    peach_value_t *ref = *ref_p;
+    *ref_p = NULL;
+    put_t *put = ref && ref->kind == PEACH_REF ? find(self, (uint64_t)ref->integer) : NULL;
+    peach_value_destroy(&ref);
+    return put ? end_use(self, put)
+               : session_fail(self, PEACH_E_ARGUMENT, "this is no value that was put here");
+}
+
+bool puts_hold(const peach_t *self, uint64_t number, const peach_value_t *value)
+{
+    const put_t *put = find(self, number);
+    peach_value_t *known = NULL;
+    bool same = put && peach_value_unpack_lent(put->payload, &known) == 0 &&
+                peach_value_equal(known, value);
+    peach_value_destroy(&known);
+    return same;
+}
+
 /* ---- the references of a job ---- */
 
 static int add_ref(peach_job_t *job, uint64_t number)
@@ -137,12 +161,14 @@ static int add_ref(peach_job_t *job, uint64_t number)
     Peach__Job *m = &job->message;
     for (size_t i = 0; i < m->n_refs; i++)
         if (m->refs[i]->put == number) return 0;
+    put_t *put = find(job->session, number);
+    if (!put)
+        return session_fail(job->session, PEACH_E_ARGUMENT,
+                            "a reference to a value that another client put, or that was dropped: "
+                            "put it with the client that is to use it");
     if (m->n_refs == WIRE_MAX_REFS)
         return session_fail(job->session, PEACH_E_LIMIT, "more than %d values in one job",
                             WIRE_MAX_REFS);
-    if (!find(job->session, number))
-        return session_fail(job->session, PEACH_E_ARGUMENT,
-                            "an item refers to a value that was not put here, or was dropped");
     Peach__Ref **grown = realloc(m->refs, (m->n_refs + 1) * sizeof *grown);
     Peach__Ref *ref = malloc(sizeof *ref);
     if (grown) m->refs = grown;
@@ -153,6 +179,7 @@ static int add_ref(peach_job_t *job, uint64_t number)
     peach__ref__init(ref);
     ref->put = number;
     m->refs[m->n_refs++] = ref;
+    put->uses++;
     return 0;
 }
 
@@ -177,6 +204,10 @@ int job_all_refs(peach_job_t *job)
 
 void job_free_refs(peach_job_t *job)
 {
-    for (size_t i = 0; i < job->message.n_refs; i++) free(job->message.refs[i]);
+    for (size_t i = 0; i < job->message.n_refs; i++) {
+        put_t *put = find(job->session, job->message.refs[i]->put);
+        if (put) end_use(job->session, put);
+        free(job->message.refs[i]);
+    }
     free(job->message.refs);
 }

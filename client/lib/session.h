@@ -116,6 +116,9 @@ int session_left(uint64_t deadline, uint64_t now_ms);
 bool puts_resend(peach_t *self);
 void puts_clear(peach_t *self);
 
+/* Whether the value that was put under that number is equal to this one. */
+bool puts_hold(const peach_t *self, uint64_t number, const peach_value_t *value);
+
 /* ---- doubt.c ---- */
 
 /* A session begins: what is put in doubt from now on was in the one before. */

@@ -457,35 +457,65 @@ static void a_function_may_be_source(void **state)
     peach_value_destroy(&number);
 }
 
-static void a_value_that_was_dropped_fails_who_needs_it_and_nobody_else(void **state)
+/* A list with one reference in it, which is copied. */
+static peach_value_t *holding(const peach_value_t *ref)
+{
+    peach_value_t *list = peach_value_list(), *copy = peach_value_copy(ref);
+    peach_value_append(list, &copy);
+    return list;
+}
+
+static void a_value_that_was_dropped_is_kept_for_jobs_that_have_it(void **state)
 {
     peach_t *p = *state;
-    peach_value_t *one = peach_value_int(41), *other = peach_value_int(42);
-    peach_value_t *kept = peach_put(p, &one, 5000), *gone = peach_put(p, &other, 5000);
-    peach_value_t *items = peach_value_list(), *copy;
-    for (int i = 0; i < 2; i++) {
-        copy = peach_value_copy(i == 0 ? kept : gone);
-        peach_value_append(items, &copy);
-    }
-    peach_value_t *nap = peach_value_list();
+    peach_value_t *value = peach_value_int(42), *ref = peach_put(p, &value, 5000);
+    peach_value_t *nap = peach_value_list(), *items = holding(ref), *copy = peach_value_copy(ref);
     for (int i = 0; i < 8; i++) {
         peach_value_t *time = peach_value_double(0.3);
         peach_value_append(nap, &time);
     }
-    peach_job_t *first = peach_map(p, "nap", &nap, NULL); /* so that the others wait */
-    peach_job_options_t options = peach_job_defaults;
-    options.chunk = 1;
-    peach_job_t *job = peach_map(p, "fnc", &items, &options);
-    peach_drop(p, &gone);
-    expect_int(job, 0, 41);
-    peach_result_t r;
-    assert_int_equal(peach_job_next(job, &r, 20000), 0);
-    assert_true(!r.value == (r.failure != NULL)); /* it came in time, or was told to be gone */
-    if (r.failure) assert_non_null(strstr(r.failure->message, "is not there"));
-    peach_result_clear(&r);
+    peach_job_t *first = peach_map(p, "nap", &nap, NULL); /* so that the other waits */
+    peach_job_t *job = peach_map(p, "fnc", &items, NULL);
+    assert_int_equal(peach_drop(p, &ref), 0);
+    expect_int(job, 0, 42);
+    expect_end(job);
     peach_job_destroy(&job);
     peach_job_destroy(&first);
-    peach_drop(p, &kept);
+    items = holding(copy);
+    assert_null(peach_map(p, "fnc", &items, NULL));
+    assert_int_equal(peach_drop(p, &copy), PEACH_E_ARGUMENT);
+}
+
+static void a_reference_belongs_to_its_handle(void **state)
+{
+    peach_t *p = *state, *other = peach_connect(NULL, 5000, NULL);
+    assert_non_null(other);
+    peach_value_t *one = peach_value_int(41), *two = peach_value_int(42), *answer;
+    peach_value_t *ours = peach_put(p, &one, 5000), *theirs = peach_put(other, &two, 5000);
+    assert_false(peach_value_equal(ours, theirs));
+    for (int closed = 0; closed < 2; closed++) {
+        peach_value_t *args = holding(theirs), *inner = holding(theirs),
+                      *items = peach_value_list();
+        peach_value_t *dropped = peach_value_copy(theirs), *item = peach_value_copy(theirs);
+        assert_int_not_equal(peach_call(p, "fnc", &args, 5000, &answer), 0);
+        assert_non_null(strstr(peach_error(p), "another client"));
+        peach_value_append(items, &inner);
+        assert_null(peach_map(p, "fnc", &items, NULL));
+        peach_job_t *job = peach_map_open(p, "fnc", NULL);
+        assert_int_equal(peach_job_add(job, &item), PEACH_E_ARGUMENT);
+        peach_job_destroy(&job);
+        peach_job_options_t options = peach_job_defaults;
+        options.code = theirs;
+        items = peach_value_range(0, 1);
+        assert_null(peach_map(p, "fnc", &items, &options));
+        assert_int_equal(peach_drop(p, &dropped), PEACH_E_ARGUMENT);
+        args = holding(ours);
+        assert_int_equal(peach_call(p, "fnc", &args, 20000, &answer), 0);
+        peach_value_destroy(&answer);
+        peach_close(&other);
+    }
+    peach_value_destroy(&theirs);
+    assert_int_equal(peach_drop(p, &ours), 0);
 }
 
 static void on_line(void *arg, const peach_line_t *line)
@@ -539,7 +569,8 @@ int main(int argc, char **argv)
         WITH_FLEET(the_descriptor_drives_an_event_loop),
         WITH_FLEET(a_job_may_stay_open_for_items_that_come),
         WITH_FLEET(a_function_may_be_source),
-        WITH_FLEET(a_value_that_was_dropped_fails_who_needs_it_and_nobody_else),
+        WITH_FLEET(a_value_that_was_dropped_is_kept_for_jobs_that_have_it),
+        WITH_FLEET(a_reference_belongs_to_its_handle),
         WITH_FLEET(what_tasks_print_comes_before_their_results),
         WITH_FLEET(wrong_arguments_are_told),
         WITH_FLEET(threads_with_a_handle_each_do_not_meet),

@@ -56,6 +56,95 @@ def test_an_exception_that_cannot_be_pickled(client):
     assert caught.value.type == "ValueError" and caught.value.pid > 0
 
 
+ODD_TEXTS = {
+    "a NUL": ("left\0right", "left\\x00right"),
+    "a lone surrogate": ("left\ud800right", "left\\ud800right"),
+    "both": ("\udcff\0", "\\udcff\\x00"),
+    "a text": ("left \u20ac right", "left \u20ac right"),
+}
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_an_exception_keeps_what_its_text_cannot_send(client, text):
+    """worker.C4: type, message and traceback were lost."""
+    raw, told = ODD_TEXTS[text]
+
+    def fail(sendable):
+        error = ValueError(raw)
+        if not sendable:
+            error.lock = __import__("threading").Lock()
+        raise error
+
+    with pytest.raises(ValueError) as caught:
+        client.call(fail, True)
+    assert caught.value.args == (raw,) and "in fail" in str(caught.value.__cause__)
+    with pytest.raises(peach.RemoteError) as caught:
+        client.call(fail, False)
+    assert caught.value.type == "ValueError" and caught.value.message == told
+    assert "in fail" in caught.value.traceback and told in caught.value.traceback
+
+
+def odd(how):
+    """An exception that makes it hard to tell of it; its lock keeps it from being sent."""
+    import threading
+
+    class Shy(type):
+        def __getattribute__(cls, name):
+            return 1 / 0 if name in ("__qualname__", "__module__") else super().__getattribute__(name)
+
+    made = {
+        "str exits": lambda: type("Odd", (Exception,), {"__str__": lambda self: sys.exit(3)}),
+        "str interrupts": lambda: type("Odd", (Exception,), {
+            "__str__": lambda self: exec("raise KeyboardInterrupt")}),
+        "str gives no text": lambda: type("Odd", (Exception,), {"__str__": lambda self: 5}),
+        "no module": lambda: type("Odd", (Exception,), {"__module__": None}),
+        "module is a number": lambda: type("Odd", (Exception,), {"__module__": 5}),
+        "surrogate in its name": lambda: type("Odd", (Exception,), {"__qualname__": "Odd\ud800"}),
+        "NUL in its name": lambda: type("Odd", (Exception,), {"__qualname__": "Odd\0"}),
+        "long name": lambda: type("Odd", (Exception,), {"__qualname__": "Odd\u20ac" * 300}),
+        "odd metaclass": lambda: Shy("Odd", (Exception,), {}),
+        "odd traceback": lambda: type("Odd", (Exception,), {"__traceback__": 5}),
+        "odd notes": lambda: type("Odd", (Exception,), {"__notes__": 5}),
+    }[how]()("what happened")
+    made.lock = threading.Lock()
+    return made
+
+
+@pytest.mark.parametrize("how", [
+    "str exits", "str interrupts", "str gives no text", "no module", "module is a number",
+    "surrogate in its name", "NUL in its name", "long name", "odd metaclass", "odd traceback",
+    "odd notes"])
+def test_an_odd_exception_is_told_of_with_its_traceback(client, how):
+    """worker.C4: "an exception that cannot be described", without type, message or traceback."""
+    def fail():
+        raise odd(how)
+
+    with pytest.raises(peach.RemoteError) as caught:
+        client.call(fail)
+    assert "Odd" in caught.value.type and "in fail" in caught.value.traceback
+    assert ("str() of the exception" if how.startswith("str") else "what happened"
+            ) in caught.value.message
+
+
+class Unlucky:
+    """Cannot be unpickled, and what it raises has no text."""
+
+    def __reduce__(self):
+        return raise_textless, ()
+
+
+def raise_textless():
+    raise type("Odd", (Exception,), {"__str__": lambda self: 1 / 0, "__repr__": lambda self: 1 / 0})
+
+
+def test_a_result_that_fails_oddly_hurts_no_other_call(client):
+    """worker.C4's kind, at the client: the thread of all futures ended with it."""
+    future = client.submit(Unlucky)
+    with pytest.raises(peach.RemoteError, match=r"repr\(\) of Odd raised ZeroDivisionError"):
+        future.result(20)
+    assert client.submit(abs, -1).result(20) == 1
+
+
 def test_endless_recursion(client):
     def down(n):
         return down(n + 1)

@@ -224,16 +224,31 @@ def after_fork():
         sys.modules["numpy.random"].seed()
 
 
+def tellable(text):
+    """As it can be sent: what is no UTF-8, and NUL, escaped."""
+    return str.encode(text, "utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def name_of(kind):
+    """module.name of a class, whatever it or its metaclass says of that."""
+    name = vars(type)["__qualname__"].__get__(kind)
+    try:
+        module = vars(type)["__module__"].__get__(kind)
+    except AttributeError:
+        return name
+    return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
+
+
 def describe(error):
     """(type, message, traceback) of an exception, without the executor's own frames."""
     import traceback
 
     kind = type(error)
     if kind is SourceError:
-        return "peach.SourceError", str(error), ""
+        return "peach.SourceError", tellable(str(error)), ""
     remember_lines()
-    module = "" if kind.__module__ == "builtins" else kind.__module__ + "."
-    frames = error.__traceback__
+    name = name_of(kind)
+    frames = BaseException.__traceback__.__get__(error)
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in (
         "peach_bootstrap",
         "peach_pickling",
@@ -244,7 +259,11 @@ def describe(error):
         frames = frames.tb_next
     try:
         message = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         message = f"<str() of the exception raised {type(broken).__name__}>"
-    text = "".join(traceback.format_exception(kind, error, frames))
-    return module + kind.__qualname__, message, text
+    try:
+        lines = traceback.format_exception(kind, error, frames)
+    except BaseException:  # it is too odd for the library
+        lines = ["Traceback (most recent call last):\n", *traceback.format_tb(frames),
+                 f"{name}: {message}\n"]
+    return tellable(name), tellable(message), tellable("".join(lines))

@@ -199,7 +199,7 @@ static peach_value_t *python_call(runtime_t *base, void *handle, const call_t *c
     if (object && python_to_number(object, scratch))
         value = scratch;
     else if (object)
-        value = python_to_value(object, call->pickles ? PYTHON_OBJECT : PYTHON_VALUE);
+        value = python_to_value(object, call->pickles ? PYTHON_OBJECT : PYTHON_VALUE, PYTHON_LEND);
     Py_XDECREF(object);
     current = NULL;
     if (!value) take_error(self, failure, PEACH_E_RAISED, call->pickles);
@@ -339,7 +339,10 @@ PEACH_EXPORT runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *fa
 runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure)
 {
     python_t *self = calloc(1, sizeof *self);
-    if (!self) return NULL;
+    if (!self) {
+        failure_set(failure, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+        return NULL;
+    }
     page = shared;
     self->base = (runtime_t){python_load, python_define, python_forget,
                              python_call, python_forks,  python_destroy};

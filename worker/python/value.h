@@ -18,8 +18,11 @@
 /* as_array, dumps and loads of _pickle.py; all are taken. */
 void python_value_init(PyObject *as_array, PyObject *dumps, PyObject *loads);
 
-/* Tells how objects are recognised that stand for values that were put; in clients only. */
+/* In clients only: how objects are recognised that stand for values that were put, and what
+   copies large memory for PYTHON_COPY (as peach_value_array; a Python exception for NULL). */
 void python_value_references(bool (*of)(PyObject *object, uint64_t *number));
+void python_value_copies(peach_value_t *(*copy)(peach_dtype_t dtype, size_t ndim,
+                                                const uint64_t *shape, const void *data));
 
 /* A new reference, or NULL with a Python exception. Copies the value, but for large arrays
    that lend from a payload: they keep it. */
@@ -33,15 +36,17 @@ typedef enum {
     PYTHON_OBJECT, /* the same but for lists and dicts: they are pickled, which is faster */
 } python_form_t;
 
+/* Whose the memory of large arrays is, and of large buffers of pickles. */
+typedef enum {
+    PYTHON_LEND, /* the object's: the value is to be packed before anybody can write there */
+    PYTHON_COPY, /* the value's */
+} python_memory_t;
+
 /* The value, or NULL with a Python exception (TypeError, OverflowError, …) that
    says what has no Value form, or what cannot be pickled. */
-peach_value_t *python_to_value(PyObject *object, python_form_t form);
+peach_value_t *python_to_value(PyObject *object, python_form_t form, python_memory_t memory);
 
 /* Whether it is an int that fits or a float, itself and no subclass; then *number is it. */
 bool python_to_number(PyObject *object, peach_value_t *number);
-
-/* An array over the memory of a buffer, which it keeps; NULL, without an exception, when it
-   is not contiguous. */
-peach_value_t *python_lend_buffer(Py_buffer *view, peach_dtype_t dtype, const uint64_t *shape);
 
 #endif

@@ -248,13 +248,14 @@ PEACH_EXPORT int peach_call(peach_t *self, const char *function, peach_value_t *
    now, to each host once when a task there needs it, and its arrays are one memory for all
    executors of a host (read-only in Python). The same value put again is the same one.
    Takes *value_p; the reference is the caller's, and may be copied. It lasts until it is
-   dropped as often as it was put, or the handle is closed. References in a job are to
-   values that were put before the job was made. NULL with peach_error set:
+   dropped as often as it was put, or the handle is closed, and belongs to that handle: with
+   another one it is PEACH_E_ARGUMENT. References in a job are to values that were put before
+   the job was made. NULL with peach_error set:
    PEACH_E_LIMIT when the broker keeps no more, PEACH_E_TIMEOUT, PEACH_E_NO_BROKER. */
 PEACH_EXPORT peach_value_t *peach_put(peach_t *self, peach_value_t **value_p, int timeout_ms);
 
-/* The value is not needed any more: call it when the jobs that refer to it have ended.
-   Takes the reference. PEACH_E_ARGUMENT when it is none. */
+/* The value is not needed any more but by jobs that refer to it, which keep it until they are
+   destroyed. Takes the reference. PEACH_E_ARGUMENT when it is none of this handle. */
 PEACH_EXPORT int peach_drop(peach_t *self, peach_value_t **ref_p);
 
 /* ---- the fleet ---- */

@@ -80,7 +80,7 @@ PEACH_EXPORT peach_value_t *peach_value_list(void);
 PEACH_EXPORT peach_value_t *peach_value_map(void);
 
 /* An array of ndim dimensions (0 to PEACH_MAX_DIMS) with the given shape; when
-   one is 0 the others may multiply to 2^12 at most.
+   one is 0 those before it may multiply to 2^12 at most.
    Copies the elements from data, or leaves them zero when data is NULL; fill
    them through peach_value_array_data(). */
 PEACH_EXPORT peach_value_t *peach_value_array(peach_dtype_t dtype, size_t ndim,

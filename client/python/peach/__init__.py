@@ -9,7 +9,8 @@
 
 Client (connect, init) maps functions over items; Executor is concurrent.futures', Pool is
 multiprocessing's; peach.joblib registers a backend, peach.aio is for asyncio, peach.tsfresh
-for tsfresh, peach.fresh extracts features of time series, peach.xval validates models.
+for tsfresh, peach.fresh extracts features of time series, peach.xval validates models: these
+are imported when they are first used.
 """
 from . import _peach
 from ._client import Client, Options, tell_notice
@@ -32,3 +33,20 @@ __all__ = ["Cancelled", "Client", "Executor", "LimitError", "NoBroker", "NoFunct
            "PeachError", "Pool", "PreloadError", "Ref", "RemoteError", "RemoteTraceback",
            "TaskLost", "Timeout", "connect", "current", "current_task", "default", "init",
            "peach"]
+
+_lazy = ("aio", "fresh", "joblib", "tsfresh", "xval")
+
+
+def __getattr__(name):
+    if name not in _lazy:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:  # of what it is for
+        raise AttributeError(f"{__name__}.{name} cannot be imported: {error}") from error
+
+
+def __dir__():
+    return sorted({*globals(), *_lazy})

@@ -4,6 +4,7 @@
 """The client: functions over items, on the fleet."""
 from __future__ import annotations
 
+import collections
 import html
 import math
 import re
@@ -17,7 +18,9 @@ from typing import Any, Callable, Iterable, Iterator
 
 from . import _functions, _local, _peach
 from ._errors import Timeout, exception_of
+from ._functions import EXACT, OBJECT, Source
 from ._future import Future
+from ._peach import Held, hold_call, hold_each
 from ._pump import EVERYTHING, Pump
 from ._task import depth
 
@@ -25,10 +28,12 @@ Function = "Callable[..., Any] | str"
 RANGES = {"chunk": (1, 1 << 20), "retries": (0, 1000), "priority": (0, 7), "weight": (1, 1000)}
 SECONDS = {"timeout", "queue_timeout", "deadline"}
 OPTIONS = {*RANGES, *SECONDS, "seed", "require", "retry_errors", "logs"}
-REF = _peach.Ref
 TAKE = 4096  # results at a time
 WARNING = re.compile(r"\w*Warning: ")
 AHEAD = 4  # chunks of a lazy input that are given to the fleet before they are wanted
+# Iterables that have their items: going over them changes none.
+STORED = {list, tuple, set, frozenset, dict, type({}.keys()), type({}.values()), type({}.items()),
+          collections.deque, range, bytearray}
 
 
 class Client:
@@ -85,6 +90,7 @@ class Client:
         print(f"[{host}/{slot} item {item}] {text}", file=sys.stderr, flush=True)
 
     def _job(self, function, items, *, spread=False, **more):
+        """A job of items as they are now; lend=True leaves large arrays where they are."""
         name, code, form = self._codes(function)
         return self._session.job(name, code, items, spread=spread, form=form, depth=depth(),
                                  **more)
@@ -100,23 +106,26 @@ class Client:
         array (int64, float64; shape (n,)). wait: seconds until Timeout is raised.
         progress: True for a bar on standard error (tqdm's if it is installed), or a function
         of (done, total).
+
+        Large arrays of a list are not copied: no other thread may write to them meanwhile. What
+        an iterator gives is taken as it is at that moment.
         """
         if not iterables:
             raise TypeError("map needs items")
         several = len(iterables) > 1
-        items = list(zip(*iterables)) if several else _sized(iterables[0])
-        return self._run(function, items, several, options, return_exceptions, vector, wait,
-                         progress)
+        items = zip(*iterables) if several else iterables[0]
+        return self._run(function, items, several, all(map(is_stored, iterables)), options,
+                         return_exceptions, vector, wait, progress)
 
     def starmap(self, function: Function, iterable: Iterable, *, return_exceptions: bool = False,
                 vector: bool = False, wait: float | None = None, progress: Any = None,
                 **options) -> list:
         """[function(*args) for args in iterable]; see map."""
-        return self._run(function, list(iterable), True, options, return_exceptions, vector, wait,
-                         progress)
+        return self._run(function, iterable, True, is_stored(iterable), options,
+                         return_exceptions, vector, wait, progress)
 
-    def _run(self, function, items, spread, options, *how):
-        job = self._job(function, items, spread=spread, buffer=EVERYTHING,
+    def _run(self, function, items, spread, lend, options, *how):
+        job = self._job(function, items, spread=spread, buffer=EVERYTHING, lend=lend,
                         **self._options(options))
         try:
             return self._collect(job, *how)
@@ -172,8 +181,9 @@ class Client:
              **options) -> Iterator:
         """The results one by one, in order, of items that may have no end.
 
-        Items are taken from the iterable as the fleet can use them, so neither they nor the
-        results fill the memory. An item that failed raises, and ends the iterator, unless
+        Items are taken from an iterator as the fleet can use them, so neither they nor the
+        results fill the memory, and are what they are then; those of a list, a tuple or an
+        array are what they are now. An item that failed raises, and ends the iterator, unless
         return_exceptions.
         """
         return self._stream(function, iterables, False, return_exceptions, options)
@@ -187,6 +197,7 @@ class Client:
         if not iterables:
             raise TypeError("imap needs items")
         several = len(iterables) > 1
+        iterables = [held(function, i) for i in iterables]
         job = self._job(function, None, spread=several, unordered=unordered,
                         **self._options(options))
         return _stream(job, zip(*iterables) if several else iter(iterables[0]),
@@ -194,7 +205,8 @@ class Client:
 
     def call(self, function: Function, /, *args, **keywords) -> Any:
         """function(*args, **keywords), once, on the fleet."""
-        job = self._call(function, args, keywords)
+        item = (*args, keywords) if keywords else args
+        job = self._job(function, [item], spread=True, keywords=bool(keywords), lend=True)
         try:
             _, value, failure = job.take(1)[0]
         finally:
@@ -203,26 +215,31 @@ class Client:
             raise exception_of(failure)
         return value
 
-    def _call(self, function, args, keywords, **options):
-        item = (*args, keywords) if keywords else args
-        return self._job(function, [item], spread=True, keywords=bool(keywords), **options)
-
     def submit(self, function: Function, /, *args, **keywords):
-        """A concurrent.futures.Future of function(*args, **keywords)."""
+        """A concurrent.futures.Future of function(*args, **keywords), which gets the arguments as
+        they are now."""
         return self._submit(self._get_pump(), function, args, keywords)
 
     def _submit(self, pump, function, args, keywords):
-        if REF in map(type, args) or keywords and REF in map(type, keywords.values()):
-            return self._submit_alone(pump, function, args, keywords)
-        name, code, form = self._codes(function)
         if keywords:
             args = (*args, keywords)
-        return pump.submit((name, code, form, bool(keywords), depth()), args)
+        try:
+            call = hold_call(args, form_of(function))
+        except Exception as error:
+            pump.check()
+            return _failed(error)
+        return self._submit_held(pump, function, call, bool(keywords))
 
-    def _submit_alone(self, pump, function, args, keywords, **options):
+    def _submit_held(self, pump, function, call, keywords):
+        if type(call) is Held and call.refers:
+            return self._submit_alone(pump, function, call, keywords)
+        name, code, form = self._codes(function)
+        return pump.submit((name, code, form, keywords, depth()), call)
+
+    def _submit_alone(self, pump, function, call, keywords, **options):
         """In a job of its own: references are to be known when a job is made."""
         future = Future()
-        job = self._call(function, args, keywords, **options)
+        job = self._job(function, [call], spread=True, keywords=keywords, **options)
         future.set_running_or_notify_cancel()
 
         def tell(rows):
@@ -267,15 +284,17 @@ class Client:
         """
         return self._session.put(value)
 
-    def init(self, slots: int = 0, preloads: Iterable[str] | str = (),
+    def init(self, slots: int | str | None = 0, preloads: Iterable[str] | str = (),
              timeout: float | None = 60) -> int:
         """Load preloads on all workers, now and later, and see that the fleet has slots.
 
-        preloads: paths of Python files, "module:NAME", or .so plugins. Workers that are
-        missing are started on this host. Returns the slots started, when all of them are
-        ready. Raises PreloadError with the traceback of a preload that failed.
+        slots: 0 is as many as there are, "auto" one a core of this host (so is None), as for
+        peach worker --slots auto. preloads: paths of Python files, "module:NAME", or .so
+        plugins. Workers that are missing are started on this host. Returns the slots started,
+        when all of them are ready. Raises PreloadError with the traceback of a preload that
+        failed.
         """
-        _local.checked_slots(slots)
+        slots = _local.checked_slots(slots)
         preloads = [preloads] if isinstance(preloads, str) else [str(p) for p in preloads]
         started = 0
         if self._fleet is not None:
@@ -403,16 +422,43 @@ class Options:
 
     def submit(self, function, /, *args, **keywords):
         client = self._client
-        return client._submit_alone(client._get_pump(), function, args, keywords, **self._given)
+        call = (*args, keywords) if keywords else args
+        return client._submit_alone(client._get_pump(), function, call, bool(keywords),
+                                    **self._given)
 
     def __repr__(self):
         given = ", ".join(f"{k}={v!r}" for k, v in self._given.items())
         return f"<peach options {given} of {self._client!r}>"
 
 
-def _sized(items):
-    """Items as something with a length, that is an array if it was one."""
-    return items if type(items).__name__ == "ndarray" or isinstance(items, list) else list(items)
+def form_of(function) -> int:
+    """How arguments travel that are for it: a function by name need not be Python's."""
+    return EXACT if isinstance(function, str) and not isinstance(function, Source) else OBJECT
+
+
+def is_stored(iterable) -> bool:
+    return type(iterable) in STORED or is_array(iterable)
+
+
+def is_array(thing) -> bool:
+    return type(thing).__name__ == "ndarray"
+
+
+def held(function, iterable, spread=False):
+    """An iterable that has its items, with what they are now, for who goes over it later;
+    spread: they are lists of arguments."""
+    if is_array(iterable) and not iterable.dtype.hasobject:
+        return iterable.copy()
+    if not is_stored(iterable) or type(iterable) is range:
+        return iterable
+    return hold_each(iterable, form_of(function), spread)
+
+
+def _failed(error):
+    future = Future()
+    future.set_running_or_notify_cancel()
+    future.set_exception(error)
+    return future
 
 
 def _stream(job, items, return_exceptions):

@@ -94,9 +94,9 @@ def error_of(status: int, text: str) -> Exception:
 def exception_of(failure) -> BaseException:
     """The exception for an item's failure, as the extension tells it."""
     if isinstance(failure, BaseException):  # the result came, and could not be unpickled
-        error = RemoteError(f"the result cannot be unpickled here: {failure!r}")
+        error = RemoteError(f"the result cannot be unpickled here: {_said(repr, failure)}")
         error.status, error.type = "PEACH_E_TYPE", type(failure).__qualname__
-        error.message = str(failure)
+        error.message = _said(str, failure)
         error.__cause__ = failure
         return error
     status, kind, message, traceback, host, pid, attempts, pickled = failure
@@ -113,6 +113,13 @@ def exception_of(failure) -> BaseException:
         error.host, error.pid, error.attempts = host, pid, attempts
     error.__cause__ = cause
     return error
+
+
+def _said(how, error) -> str:
+    try:
+        return how(error)
+    except Exception as broken:
+        return f"<{how.__name__}() of {type(error).__name__} raised {type(broken).__name__}>"
 
 
 def _unpickled(pickled):

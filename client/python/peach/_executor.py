@@ -14,17 +14,20 @@ from . import _fleet
 from ._client import Client
 from ._errors import exception_of
 from ._functions import Source
+from ._pickle import dumps
 from ._pump import EVERYTHING, Pump
 
 SHUT = "cannot schedule new futures after shutdown"
 
 # Runs the initializer once in a process for each executor that has one.
 INITIALIZED = Source('''
-def run(token, initializer, initargs, function, args, keywords):
+def run(token, initial, function, /, *args, **keywords):
     import builtins
+    import pickle
     done = builtins.__dict__.setdefault("__peach_initialized__", {})
     if token not in done:
         try:
+            initializer, initargs = pickle.loads(initial)
             initializer(*initargs)
             done[token] = None
         except BaseException as error:
@@ -55,22 +58,23 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        self._initial = None
+        if initializer is not None:
+            self._initial, _ = dumps((initializer, initargs), lend=False)
         client = client or _fleet.known()
         self._owned = client is None
         self._client = client or _fleet.start(max_workers or 0)
-        self._initializer = initializer
-        self._initargs = initargs
         self._token = f"{id(self)}-{time.time_ns()}"
         self._pump = Pump(self._client._session, max_workers or 0)
 
     def submit(self, fn: Callable, /, *args, **kwargs) -> concurrent.futures.Future:
-        """Schedule fn(*args, **kwargs); a Future of its result."""
-        if self._initializer is None:
+        """Schedule fn(*args, **kwargs), with the arguments as they are now; a Future of its
+        result."""
+        if self._initial is None:
             return self._client._submit(self._pump, fn, args, kwargs)
         self._pump.check()
         return self._unwrap(self._client._submit(
-            self._pump, INITIALIZED,
-            (self._token, self._initializer, self._initargs, fn, args, kwargs), {}))
+            self._pump, INITIALIZED, (self._token, self._initial, fn, *args), kwargs))
 
     def _unwrap(self, inner):
         """The future of what a call behind an initializer gives."""
@@ -96,21 +100,21 @@ class Executor(concurrent.futures.Executor):
 
     def map(self, fn: Callable, *iterables: Iterable, timeout: float | None = None,
             chunksize: int = 1):
-        """An iterator of fn's results, in the order of the items.
+        """An iterator of fn's results, in the order of the items, which are all taken now.
 
         chunksize: items a task; the default lets peach choose by their time. Raises
         TimeoutError when a result is not there timeout seconds after the call.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if self._initializer is not None:
+        if self._initial is not None:
             return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize)
         several = len(iterables) != 1
-        items = list(zip(*iterables)) if several else list(iterables[0])
+        items = zip(*iterables) if several else iter(iterables[0])
         return self._run(fn, items, several, chunksize, timeout)
 
     def _starmap(self, fn, calls, chunksize):
-        if self._initializer is not None:
+        if self._initial is not None:
             return super().map(lambda args: fn(*args), calls, chunksize=chunksize)
         return self._run(fn, calls, True, chunksize, None)
 
@@ -124,7 +128,7 @@ class Executor(concurrent.futures.Executor):
 
     def _lazy(self, fn, iterable, unordered, chunksize):
         """Results of items that are taken as they can be used."""
-        if self._initializer is not None:
+        if self._initial is not None:
             return iter(super().map(fn, iterable))
         stream = self._client.imap_unordered if unordered else self._client.imap
         return stream(fn, iterable, **({"chunk": chunksize} if chunksize > 1 else {}))

@@ -26,10 +26,10 @@ def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
     return client
 
 
-def start(slots: int = 0, preloads: Iterable[str] = (), how: str = "spawn",
+def start(slots: int | str | None = 0, preloads: Iterable[str] = (), how: str = "spawn",
           timeout: float | None = 60) -> Client:
     """A Client of a new fleet on this host, which ends with it."""
-    slots = checked_slots(slots) or os.cpu_count() or 1
+    slots = checked_slots(slots) or checked_slots("auto")
     fleet = LocalFleet()
     try:
         fleet.add(slots, preloads, how)
@@ -42,15 +42,16 @@ def start(slots: int = 0, preloads: Iterable[str] = (), how: str = "spawn",
     return client
 
 
-def init(slots: int = 0, preloads: Iterable[str] | str = (), *, start: str = "spawn",
-         timeout: float | None = 60) -> Client:
+def init(slots: int | str | None = "auto", preloads: Iterable[str] | str = (), *,
+         start: str = "spawn", timeout: float | None = 60) -> Client:
     """See that there is a fleet of slots with the preloads; the Client of it.
 
     With $PEACH_BROKER it is the fleet there, grown on this host by the workers that it lacks.
     Otherwise it is this process's own, which the first call starts and later ones grow; it
-    ends with the process. slots: 0 is one a core. preloads: paths of Python files,
-    "module:NAME", or .so plugins. start: "fork" has the preloads loaded once and copied. In a
-    task it is the fleet that runs the task, as it is.
+    ends with the process. slots: "auto" is one a core (so are 0 and None), as for peach worker
+    --slots auto. preloads: paths of Python files, "module:NAME", or .so plugins. start: "fork"
+    has the preloads loaded once and copied. In a task it is the fleet that runs the task, as it
+    is.
     """
     global _default
     if depth() > 0:
@@ -63,7 +64,7 @@ def init(slots: int = 0, preloads: Iterable[str] | str = (), *, start: str = "sp
             else:
                 _default = start_fleet(slots, preloads, start, timeout)
                 return _default
-        _default.init(checked_slots(slots) or os.cpu_count() or 1, preloads, timeout)
+        _default.init(checked_slots(slots) or "auto", preloads, timeout)
         return _default
 
 
@@ -82,9 +83,13 @@ def known() -> Client | None:
     """The default client, or the one of $PEACH_BROKER; None when there is neither."""
     global _last
     client = default()
-    if client is None and os.environ.get("PEACH_BROKER"):  # in a task it is its worker's
-        client = Client()
-        _last = lambda: client  # noqa: E731: nobody else may keep it
+    if client is not None or not os.environ.get("PEACH_BROKER"):  # in a task it is its worker's
+        return client
+    with _lock:  # threads that ask at once get one client
+        client = default()
+        if client is None:
+            client = Client()
+            _last = lambda: client  # noqa: E731: nobody else may keep it
     return client
 
 

@@ -33,9 +33,15 @@ def program(name: str) -> str:
     return found
 
 
-def checked_slots(slots: int) -> int:
-    if not (isinstance(slots, int) and 0 <= slots <= 1024):
-        raise ValueError(f"slots {slots!r} is not 0 to 1024")
+MOST_SLOTS = 1024
+
+
+def checked_slots(slots: int | str | None) -> int:
+    """The number; "auto" and None are one a core that this process may use."""
+    if slots in ("auto", None):
+        return min(len(os.sched_getaffinity(0)), MOST_SLOTS)
+    if not (isinstance(slots, int) and 0 <= slots <= MOST_SLOTS):
+        raise ValueError(f"slots {slots!r} is not 0 to {MOST_SLOTS}, nor \"auto\"")
     return slots
 
 

@@ -15,43 +15,88 @@ import sys
 LEAST_BUFFER = 32768  # bytes; smaller ones are copied into the pickle
 
 
-def dumps(obj):
-    """(pickle, [buffer, ...]); buffers are contiguous, lent from obj."""
+def dumps(obj, lend=True):
+    """(pickle, [buffer, ...]); the buffers are contiguous. Those of arrays are lent: they are as
+    they are now until obj changes. What other objects lend is copied, for nobody knows what
+    else they use that memory for. lend=False: all are in the pickle."""
+    import pickle
+
+    first = None
+    if not by_value():
+        try:
+            try:
+                data = pickle.dumps(obj, 5, buffer_callback=is_small if lend else None)
+                buffers = []
+            except LargeBuffer:
+                data, buffers = dump_lending(pickle.Pickler, obj)
+            if b"__main__" not in data:
+                return data, buffers
+        except Exception as error:
+            first = error
+    try:
+        import cloudpickle
+    except ImportError:
+        cloudpickle = None
+    try:
+        if cloudpickle is not None:
+            return (dump_lending(cloudpickle.Pickler, obj) if lend
+                    else (cloudpickle.dumps(obj, 5), []))
+        if first is not None:
+            raise first
+        raise pickle.PicklingError(  # the other side may have it in its __main__, too
+            "what __main__ defines goes by value, which needs the package cloudpickle")
+    finally:
+        first = None  # its traceback has this frame: they would keep obj until it is collected
+
+
+class LargeBuffer(Exception):
+    """A pickle is worth the longer way, on which its buffers are not copied."""
+
+
+def is_small(buffer):
+    if buffer.raw().nbytes >= LEAST_BUFFER:
+        raise LargeBuffer
+    return True
+
+
+def dump_lending(make, obj):
+    import copyreg
+    import io
     import pickle
 
     buffers = []
+    array = None  # the buffer of the one that is being pickled
+
+    def reduce_array(obj):
+        nonlocal array
+        reduced = obj.__reduce_ex__(5)
+        array = reduced[1][0]
+        return reduced
 
     def keep(buffer):
         raw = buffer.raw()
         if raw.nbytes < LEAST_BUFFER:
             return True
-        buffers.append(raw)
+        buffers.append(raw if buffer is array else bytes(raw))
         return False
 
-    first = None
-    if not by_value():
-        try:
-            data = pickle.dumps(obj, 5, buffer_callback=keep)
-            if b"__main__" not in data:
-                return data, buffers
-        except Exception as error:
-            first = error
-        buffers.clear()
-    try:
-        import cloudpickle
-    except ImportError:
-        if first is None:  # the other side may have it in its __main__, too
-            raise pickle.PicklingError(
-                "what __main__ defines goes by value, which needs the package cloudpickle"
-            ) from None
-        raise first
-    return cloudpickle.dumps(obj, 5, buffer_callback=keep), buffers
+    with io.BytesIO() as file:
+        pickler = make(file, 5, buffer_callback=keep)
+        table = dict(getattr(pickler, "dispatch_table", copyreg.dispatch_table))
+        ndarray = getattr(sys.modules.get("numpy"), "ndarray", None)
+        if ndarray is not None:
+            table.setdefault(ndarray, reduce_array)
+        # What the pickler reads: cloudpickle's class has another attribute of that name.
+        pickle.Pickler.dispatch_table.__set__(pickler, table)
+        pickler.dump(obj)
+        return file.getvalue(), buffers
 
 
 def by_value():
     """Names of modules that were registered to go by value, too."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle.list_registry_pickle_by_value() if cloudpickle else ()
+    # Another thread may be importing it: then nothing was registered yet.
+    names = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return names() if names else ()
 
 
 def loads(data, buffers):

@@ -86,8 +86,7 @@ class Pool:
 
     def starmap_async(self, func, iterable, chunksize=None, callback=None, error_callback=None):
         self._check()
-        calls = [tuple(args) for args in iterable]
-        return self._later(lambda: self._executor._starmap(func, calls, chunksize or 1),
+        return self._later(lambda: self._executor._starmap(func, iterable, chunksize or 1),
                            callback, error_callback)
 
     def _later(self, start, callback, error_callback):

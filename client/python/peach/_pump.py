@@ -22,7 +22,7 @@ class Stream:
 
     def __init__(self, job):
         self.job = job
-        self.waiting = collections.deque()  # (args, future) that can still be cancelled
+        self.waiting = collections.deque()  # (call, future) that can still be cancelled
         self.running = {}  # item: future
         self.next = 0
         self.slots = 1
@@ -34,11 +34,11 @@ class Stream:
         limit = max(self.limit, self.slots + 1)
         limit = min(limit, most) if most else limit
         while self.waiting and len(self.running) < limit:
-            args, future = self.waiting.popleft()
+            call, future = self.waiting.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                self.job.add(args)
+                self.job.add(call)
             except Exception as error:
                 future.set_exception(error)
                 continue
@@ -110,16 +110,16 @@ class Pump:
                                        name="peach", daemon=True)
         self.thread.start()
 
-    def submit(self, key, args):
-        """A Future of a call; key: its function's (name, code, form), whether it has
-        keywords, and its depth."""
+    def submit(self, key, call):
+        """A Future of a call: its arguments as hold_call gives them. key: its function's (name,
+        code, form), whether it has keywords, and its depth."""
         future = Future()
         with self.lock:
             stream = self.streams.get(key)
             if stream is None or self.ended:
                 stream = self.open(key)
             waiting = stream.waiting
-            waiting.append((args, future))
+            waiting.append((call, future))
             if len(waiting) == 1:
                 self.idle = False
                 self.session.wake()

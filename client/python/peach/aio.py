@@ -8,14 +8,19 @@
         ys = await client.map(f, xs)
         async for y in client.imap(f, xs):
             ...
+
+Arguments, and the items of lists, are what they are when these are called, not when they are
+awaited.
 """
 from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Any, AsyncIterator, Iterable
+from typing import Any, AsyncIterator, Awaitable, Iterable
 
 from . import _client, _fleet
+from ._functions import OBJECT
+from ._peach import hold, hold_call
 
 
 class AsyncClient:
@@ -24,17 +29,35 @@ class AsyncClient:
     def __init__(self, client: _client.Client):
         self._client = client
 
-    async def call(self, function, /, *args, **keywords) -> Any:
+    def call(self, function, /, *args, **keywords) -> Awaitable:
         """function(*args, **keywords), once; a cancelled task gives it up."""
+        if keywords:
+            args = (*args, keywords)
+        try:
+            call = hold_call(args, _client.form_of(function))
+        except Exception as error:
+            return _failed(error)
+        return self._call(function, call, bool(keywords))
+
+    async def _call(self, *call):
+        client = self._client
         return await asyncio.wrap_future(await _away(
-            self._client.submit, function, *args, **keywords))
+            client._submit_held, client._get_pump(), *call))
 
-    async def map(self, function, *iterables: Iterable, **options) -> list:
+    def map(self, function, *iterables: Iterable, **options) -> Awaitable[list]:
         """Client.map, awaited."""
-        return await _away(self._client.map, function, *iterables, **options)
+        return self._map(self._client.map, function, iterables, False, options)
 
-    async def starmap(self, function, iterable: Iterable, **options) -> list:
-        return await _away(self._client.starmap, function, iterable, **options)
+    def starmap(self, function, iterable: Iterable, **options) -> Awaitable[list]:
+        return self._map(self._client.starmap, function, [iterable], True, options)
+
+    @staticmethod
+    def _map(how, function, iterables, spread, options):
+        try:
+            iterables = [_client.held(function, i, spread) for i in iterables]
+        except Exception as error:
+            return _failed(error)
+        return _run(how, function, *iterables, **options)
 
     def imap(self, function, *iterables: Iterable, **options) -> AsyncIterator:
         """The results one by one, in order; items are taken as they can be used."""
@@ -51,10 +74,14 @@ class AsyncClient:
         finally:
             await _away(results.close)
 
-    async def put(self, value: Any):
-        return await _away(self._client.put, value)
+    def put(self, value: Any) -> Awaitable:
+        try:
+            value = hold(value, OBJECT)
+        except Exception as error:
+            return _failed(error)
+        return _run(self._client.put, value)
 
-    async def init(self, slots: int = 0, preloads=(), timeout: float | None = 60) -> int:
+    async def init(self, slots: int | str | None = 0, preloads=(), timeout: float | None = 60) -> int:
         return await _away(self._client.init, slots, preloads, timeout)
 
     async def status(self) -> dict:
@@ -92,6 +119,14 @@ class connect:
 
     async def __aexit__(self, *unused) -> None:
         await self._made.close()
+
+
+async def _run(function, *args, **keywords):
+    return await _away(function, *args, **keywords)
+
+
+async def _failed(error):
+    raise error
 
 
 def _away(function, *args, **keywords):

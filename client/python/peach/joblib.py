@@ -88,12 +88,12 @@ class PeachBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def apply_async(self, func, callback=None):
         client = self._client
-        arrays: list = []
+        refs: dict = {}  # id of an array: of this batch
         batch = copy.copy(func)
-        batch.items = [(f, [self._argument(client, a, arrays) for a in args],
-                        {k: self._argument(client, a, arrays) for k, a in keywords.items()})
+        batch.items = [(f, [self._argument(client, a, refs) for a in args],
+                        {k: self._argument(client, a, refs) for k, a in keywords.items()})
                        for f, args, keywords in func.items]
-        future = client.submit(BATCH, batch, *arrays)
+        future = client.submit(BATCH, batch, *refs.values())
         self._futures.add(future)
         future.get = future.result  # joblib 1.2 asks so
         if callback is not None:
@@ -102,17 +102,20 @@ class PeachBackend(AutoBatchingMixin, ParallelBackendBase):
 
     submit = apply_async  # its name from joblib 1.5 on
 
-    def _argument(self, client, value, arrays):
+    def _argument(self, client, value, refs):
         if type(value).__name__ != "ndarray" or value.nbytes < LEAST:
             return False, value
+        if id(value) not in refs:
+            refs[id(value)] = self._ref(client, value)
+        return True, list(refs).index(id(value))
+
+    def _ref(self, client, value):
+        """Of the array as it is now: somebody may have written to it since the last batch."""
         known = self._arrays.get(id(value))
-        if known is None:  # with the array: its id is not to be another's
+        if known is None or not known[1]._holds(value):
+            # With the array: its id is not to be another's.
             known = self._arrays[id(value)] = value, client.put(value)
-        for i, ref in enumerate(arrays):
-            if ref is known[1]:
-                return True, i
-        arrays.append(known[1])
-        return True, len(arrays) - 1
+        return known[1]
 
     @staticmethod
     def retrieve_result_callback(future):

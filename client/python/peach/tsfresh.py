@@ -57,7 +57,7 @@ class Distributor(Base):
 
     def _map(self, function, items, chunk):
         client = self._client or _fleet.current()
-        return client.map(function, list(items), chunk=chunk,
+        return client.map(function, items, chunk=chunk,
                           progress=not self.disable_progressbar)
 
     def calculate_best_chunk_size(self, data_length: int) -> int:

@@ -1,7 +1,6 @@
 /* The extension module peach._peach: libpeach for Python. module.c (the module, errors),
-   session.c (a connection), job.c (jobs), ref.c (references), sink.c (what tasks print).
-   Thin: what can be Python is.
-
+   session.c (a connection), start.c and job.c (jobs), held.c (their items), copies.c, ref.c
+   (references), sink.c (what tasks print). Thin: what can be Python is.
 
    Threads: a session has a lock. It is held for the library's calls, which do not wait, and
    is free while a thread waits for the network, without the GIL, in session_wait; so any
@@ -66,7 +65,7 @@ typedef struct {
     uint64_t number;
 } ref_object_t;
 
-extern PyTypeObject session_type, job_type, ref_type;
+extern PyTypeObject session_type, job_type, held_type, ref_type;
 
 /* ---- module.c ---- */
 
@@ -115,9 +114,33 @@ void session_drop_sink(session_object_t *self, log_sink_t *sink);
 PyObject *job_object_new(session_object_t *session, peach_job_t *job, log_sink_t *sink,
                          PyObject *code, int form, int spread);
 
-/* Items as a value: an array where all are ints or floats, otherwise a list. NULL with an
-   exception. */
-peach_value_t *items_from(PyObject *object, int form, int spread);
+/* ---- start.c ---- */
+
+/* Session.job(name, code, items, *, ...): items None leaves it open. lend: the caller waits for
+   the job's end, so that large memory of the items need not be copied. */
+PyObject *session_job(PyObject *object, PyObject *args, PyObject *keywords);
+
+/* ---- held.c ---- */
+
+/* An object, or what was held of one, as a value; an item of a job; all items of an iterable,
+   an array where all are ints or floats, otherwise a list. With PYTHON_LEND large memory is the
+   objects' until it is sent: for callers that do not return before. NULL with an exception. */
+peach_value_t *value_from(PyObject *object, int form, python_memory_t memory);
+peach_value_t *item_from(PyObject *item, int form, int spread, python_memory_t memory);
+peach_value_t *items_from(PyObject *object, int form, int spread, python_memory_t memory);
+
+/* hold(object, form): the object if nothing in it can change, otherwise a Held of what it is
+   now, which a job takes in its place. hold_call(args, form): the same of a call's arguments.
+   hold_each(objects, form, spread): a list of what hold, or hold_call, makes of each. */
+PyObject *hold(PyObject *module, PyObject *args);
+PyObject *hold_call(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *hold_each(PyObject *module, PyObject *args);
+
+/* ---- copies.c ---- */
+
+/* peach_value_array, but equal copies of the same memory are one. */
+peach_value_t *copies_array(peach_dtype_t dtype, size_t ndim, const uint64_t *shape,
+                            const void *data);
 
 /* ---- ref.c ---- */
 

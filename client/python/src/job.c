@@ -9,82 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- items ---- */
-
-/* All ints or all floats as one array; NULL, without an exception, when they are not. */
-static peach_value_t *numbers_from(PyObject *list)
-{
-    uint64_t count = (uint64_t)PyList_GET_SIZE(list);
-    if (count == 0) return NULL;
-    PyTypeObject *type = Py_TYPE(PyList_GET_ITEM(list, 0));
-    bool real = type == &PyFloat_Type;
-    if (!real && type != &PyLong_Type) return NULL;
-    peach_value_t *array =
-        peach_value_array(real ? PEACH_DTYPE_FLOAT64 : PEACH_DTYPE_INT64, 1, &count, NULL);
-    int64_t *data = array ? peach_value_array_data(array, NULL) : NULL;
-    int overflow = 0;
-    for (uint64_t i = 0; array && i < count; i++) {
-        PyObject *item = PyList_GET_ITEM(list, (Py_ssize_t)i);
-        if (Py_TYPE(item) != type) overflow = 1;
-        if (!overflow && real)
-            memcpy(&data[i], &(double){PyFloat_AS_DOUBLE(item)}, sizeof *data);
-        else if (!overflow)
-            data[i] = PyLong_AsLongLongAndOverflow(item, &overflow);
-        if (overflow) peach_value_destroy(&array);
-    }
-    return array;
-}
-
-static peach_value_t *call_from(PyObject *item, int form)
-{
-    PyObject *args = PySequence_Fast(item, "an item is a list of arguments");
-    peach_value_t *list = args ? peach_value_list() : NULL;
-    for (Py_ssize_t i = 0; list && i < PySequence_Fast_GET_SIZE(args); i++) {
-        peach_value_t *arg = python_to_value(PySequence_Fast_GET_ITEM(args, i), form);
-        if (!arg || peach_value_append(list, &arg) != 0) peach_value_destroy(&list);
-    }
-    Py_XDECREF(args);
-    if (!list && !PyErr_Occurred()) PyErr_NoMemory();
-    return list;
-}
-
-static peach_value_t *item_from(PyObject *item, int form, int spread)
-{
-    return spread ? call_from(item, form) : python_to_value(item, form);
-}
-
-static bool is_number_array(PyObject *object)
-{
-    Py_buffer view;
-    if (strcmp(Py_TYPE(object)->tp_name, "numpy.ndarray") != 0) return false;
-    if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) {
-        PyErr_Clear();
-        return false;
-    }
-    bool numbers = view.ndim == 1 && view.format && strchr("bBhHiIlLqd", *view.format);
-    PyBuffer_Release(&view);
-    return numbers;
-}
-
-peach_value_t *items_from(PyObject *object, int form, int spread)
-{
-    peach_value_t *items = NULL;
-    if (!spread && is_number_array(object)) return python_to_value(object, PYTHON_VALUE);
-    PyObject *list = PySequence_List(object);
-    if (!list) return NULL;
-    if (!spread) items = numbers_from(list);
-    if (!items && !PyErr_Occurred()) {
-        items = peach_value_list();
-        for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(list); i++) {
-            peach_value_t *item = item_from(PyList_GET_ITEM(list, i), form, spread);
-            if (!item || peach_value_append(items, &item) != 0) peach_value_destroy(&items);
-        }
-        if (!items && !PyErr_Occurred()) PyErr_NoMemory();
-    }
-    Py_DECREF(list);
-    return items;
-}
-
 /* ---- jobs ---- */
 
 PyObject *job_object_new(session_object_t *session, peach_job_t *job, log_sink_t *sink,
@@ -422,7 +346,7 @@ static PyObject *job_collect(PyObject *object, PyObject *unused)
 static PyObject *job_add(PyObject *object, PyObject *item)
 {
     job_object_t *self = (job_object_t *)object;
-    peach_value_t *value = item_from(item, self->form, self->spread);
+    peach_value_t *value = item_from(item, self->form, self->spread, PYTHON_COPY);
     if (!value) return NULL;
     if (!job_enter(self)) {
         peach_value_destroy(&value);

@@ -57,6 +57,7 @@ static PyObject *setup(PyObject *module, PyObject *args)
     Py_INCREF(loads);
     python_value_init(as_array, dumps, loads);
     python_value_references(ref_number);
+    python_value_copies(copies_array);
     Py_RETURN_NONE;
 }
 
@@ -72,18 +73,25 @@ static PyObject *set_waiting(PyObject *module, PyObject *address)
 }
 
 static PyMethodDef methods[] = {
-    {"setup", setup, METH_VARARGS, NULL}, {"set_waiting", set_waiting, METH_O, NULL}, {0}};
+    {"setup", setup, METH_VARARGS, NULL},
+    {"set_waiting", set_waiting, METH_O, NULL},
+    {"hold", hold, METH_VARARGS, NULL},
+    {"hold_call", (PyCFunction)(void (*)(void))hold_call, METH_FASTCALL, NULL},
+    {"hold_each", hold_each, METH_VARARGS, NULL},
+    {0}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "peach._peach",
                                         .m_size = -1, .m_methods = methods};
 
 PyMODINIT_FUNC PyInit__peach(void)
 {
-    if (PyType_Ready(&session_type) || PyType_Ready(&job_type) || PyType_Ready(&ref_type))
+    if (PyType_Ready(&session_type) || PyType_Ready(&job_type) || PyType_Ready(&held_type) ||
+        PyType_Ready(&ref_type))
         return NULL;
     PyObject *module = PyModule_Create(&definition);
     if (module && (PyModule_AddObjectRef(module, "Session", (PyObject *)&session_type) ||
                    PyModule_AddObjectRef(module, "Job", (PyObject *)&job_type) ||
+                   PyModule_AddObjectRef(module, "Held", (PyObject *)&held_type) ||
                    PyModule_AddObjectRef(module, "Ref", (PyObject *)&ref_type) ||
                    PyModule_AddStringConstant(module, "version", PEACH_VERSION)))
         Py_CLEAR(module);

@@ -293,111 +293,6 @@ static PyObject *session_close(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- jobs ---- */
-
-typedef struct {
-    const char *labels[64];
-    PyObject *held; /* the strings of labels */
-} labels_t;
-
-static bool get_labels(PyObject *require, labels_t *labels, peach_job_options_t *options)
-{
-    if (!require || require == Py_None) return true;
-    if (!(labels->held = PySequence_Fast(require, "require is a list of KEY=VALUE"))) return false;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(labels->held);
-    if (count > 64) {
-        PyErr_SetString(PyExc_ValueError, "more than 64 labels are required");
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < count; i++)
-        if (!(labels->labels[i] = PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(labels->held, i))))
-            return false;
-    options->require = labels->labels;
-    options->require_count = (size_t)count;
-    return true;
-}
-
-/* job(name, code, items, *, ...): items None leaves it open. */
-static PyObject *session_job(PyObject *object, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {
-        "name",         "code",      "items",         "spread",   "keywords", "chunk",  "retries",
-        "seed",         "timeout",   "queue_timeout", "deadline", "priority", "weight", "require",
-        "retry_errors", "unordered", "form",          "buffer",   "depth",    "logs",   NULL};
-    session_object_t *self = (session_object_t *)object;
-    const char *name;
-    PyObject *code, *items, *seed = NULL, *require = NULL, *item_timeout = NULL;
-    PyObject *queue_timeout = NULL, *deadline = NULL, *logs = NULL, *result = NULL;
-    int spread = 0, has_keywords = 0, retry_errors = 0, unordered = 0, form = PYTHON_OBJECT;
-    int item_ms, queue_ms, deadline_ms;
-    unsigned long long buffer = 0;
-    peach_job_options_t options = peach_job_defaults;
-    labels_t labels = {0};
-    if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "sOO|$ppIiOOOOIIOppiKIO", names, &name, &code, &items, &spread,
-            &has_keywords, &options.chunk, &options.retries, &seed, &item_timeout, &queue_timeout,
-            &deadline, &options.priority, &options.weight, &require, &retry_errors, &unordered,
-            &form, &buffer, &options.depth, &logs) ||
-        !get_timeout(item_timeout, &item_ms) || !get_timeout(queue_timeout, &queue_ms) ||
-        !get_timeout(deadline, &deadline_ms) || !get_labels(require, &labels, &options))
-        goto done;
-    if (seed && seed != Py_None) {
-        options.seed = PyLong_AsUnsignedLongLongMask(seed);
-        options.seeded = true;
-        if (PyErr_Occurred()) goto done;
-    }
-    log_sink_t *sink = sink_new(logs == Py_None ? NULL : logs);
-    if (!sink) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    options.log = sink_take;
-    options.log_arg = sink;
-    options.notices_only = sink->show == NULL;
-    options.spread = spread;
-    options.keywords = has_keywords;
-    options.retry_errors = retry_errors;
-    options.unordered = unordered;
-    options.pickles = true;
-    options.item_timeout_ms = item_ms > 0 ? (unsigned)item_ms : 0;
-    options.queue_timeout_ms = queue_ms > 0 ? (unsigned)queue_ms : 0;
-    options.deadline_ms = deadline_ms > 0 ? (uint64_t)deadline_ms : 0;
-    options.buffer_bytes = (size_t)buffer;
-    peach_value_t *code_value = NULL, *values = NULL;
-    uint64_t number;
-    if (code != Py_None) {
-        if (!ref_number(code, &number)) {
-            PyErr_SetString(PyExc_TypeError, "code is to be a Ref");
-            goto dropped;
-        }
-        if (!(code_value = peach_value_ref(number))) {
-            PyErr_NoMemory();
-            goto dropped;
-        }
-        options.code = code_value;
-    }
-    if (items == Py_None || (values = items_from(items, form, spread)) != NULL) {
-        if (session_enter(self)) {
-            peach_job_t *job = values ? peach_map(self->peach, name, &values, &options)
-                                      : peach_map_open(self->peach, name, &options);
-            if (job) {
-                result =
-                    job_object_new(self, job, sink, code == Py_None ? NULL : code, form, spread);
-                sink = NULL; /* it has it */
-            } else
-                raise_status(PEACH_E_ARGUMENT, peach_error(self->peach));
-            session_leave(self);
-        }
-    }
-    peach_value_destroy(&values);
-    peach_value_destroy(&code_value);
-dropped:
-    sink_destroy(sink);
-done:
-    Py_XDECREF(labels.held);
-    return result;
-}
-
 /* ---- what waits for an answer ---- */
 
 /* [needs, value]; takes the value. NULL with an exception. */
@@ -425,7 +320,7 @@ static PyObject *session_put(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "O|Oz", &thing, &timeout, &needs) ||
         !get_timeout(timeout, &timeout_ms))
         return NULL;
-    peach_value_t *value = python_to_value(thing, PYTHON_OBJECT), *ref = NULL;
+    peach_value_t *value = value_from(thing, PYTHON_OBJECT, PYTHON_LEND), *ref = NULL;
     if (value && needs) value = with_needs(value, needs);
     if (!value) return NULL;
     if (!session_enter(self)) {

@@ -30,14 +30,21 @@ void sink_destroy(log_sink_t *self)
     free(self);
 }
 
-/* Without the GIL perhaps. */
+/* Without the GIL perhaps. Without memory the line is lost. */
 void sink_take(void *arg, const peach_line_t *line)
 {
     log_sink_t *self = arg;
-    if (!array_grow((void **)&self->lines, self->count, &self->capacity, sizeof *self->lines))
-        return;
-    self->lines[self->count++] = (struct told_line){
-        line->item, line->pid, line->slot, line->notice, strdup(line->host), strdup(line->text)};
+    struct told_line told = {.item = line->item,
+                             .pid = line->pid,
+                             .slot = line->slot,
+                             .notice = line->notice,
+                             .host = strdup(line->host),
+                             .text = strdup(line->text)};
+    if (told.host && told.text &&
+        array_grow((void **)&self->lines, self->count, &self->capacity, sizeof *self->lines))
+        self->lines[self->count++] = told;
+    else
+        line_clear(&told);
 }
 
 void sink_show(log_sink_t *self)
@@ -50,12 +57,11 @@ void sink_show(log_sink_t *self)
     self->count = self->capacity = 0;
     for (size_t i = 0; i < count; i++) {
         struct told_line *line = &lines[i];
-        const char *host = line->host ? line->host : "", *text = line->text ? line->text : "";
         PyObject *done =
             line->notice || !self->show
-                ? PyObject_CallFunction(tell_notice, "s", text)
-                : PyObject_CallFunction(self->show, "KsIIs", (unsigned long long)line->item, host,
-                                        line->pid, line->slot, text);
+                ? PyObject_CallFunction(tell_notice, "s", line->text)
+                : PyObject_CallFunction(self->show, "KsIIs", (unsigned long long)line->item,
+                                        line->host, line->pid, line->slot, line->text);
         if (!done) PyErr_WriteUnraisable(self->show);
         Py_XDECREF(done);
         line_clear(line);

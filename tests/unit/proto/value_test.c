@@ -194,6 +194,30 @@ static void bad_text_keys_and_shapes_are_refused(void **state)
     assert_null(peach_value_string("\xC0\x80"));
 }
 
+/* worker.C10: a table without rows has as many columns as it likes. */
+static void behind_a_dimension_of_0_there_is_no_limit(void **state)
+{
+    (void)state;
+    const uint64_t table[] = {0, 5000}, far[] = {4096, 0, UINT64_MAX}, rows[] = {4097, 0};
+    peach_value_t *empty = peach_value_array(PEACH_DTYPE_FLOAT64, 2, table, NULL), *back;
+    void *bytes;
+    size_t size;
+    assert_non_null(empty);
+    assert_int_equal(peach_value_pack(empty, &bytes, &size), 0);
+    assert_int_equal(peach_value_unpack(bytes, size, &back), 0);
+    assert_true(peach_value_equal(empty, back));
+    char *json = peach_value_to_json(back);
+    assert_string_equal(json, "[]");
+    free(json);
+    free(bytes);
+    peach_value_destroy(&back);
+    peach_value_destroy(&empty);
+    empty = peach_value_array(PEACH_DTYPE_INT8, 3, far, NULL);
+    assert_non_null(empty);
+    peach_value_destroy(&empty);
+    assert_null(peach_value_array(PEACH_DTYPE_FLOAT64, 2, rows, NULL));
+}
+
 static void check_json(const char *in, const char *out)
 {
     peach_value_t *value;
@@ -439,6 +463,7 @@ int main(void)
         cmocka_unit_test(nesting_is_limited_both_ways),
         cmocka_unit_test(bad_text_keys_and_shapes_are_refused),
         cmocka_unit_test(a_pickle_has_bytes_and_buffers),
+        cmocka_unit_test(behind_a_dimension_of_0_there_is_no_limit),
         cmocka_unit_test(json_goes_in_and_out),
         cmocka_unit_test(broken_json_is_told_with_its_place),
         cmocka_unit_test(an_integer_beyond_64_bits_is_an_error_that_names_it),
