@@ -10,8 +10,11 @@ enum { CONNECT_MS = 3000 };
 peach_t *fleet_connect(const options_t *options, int *code)
 {
     peach_error_t error;
-    peach_t *fleet =
-        peach_connect(options->endpoints, fleet_time_left(options, CONNECT_MS), &error);
+    const peach_connect_options_t how = {.endpoints = options->endpoints,
+                                         .timeout_ms = fleet_time_left(options, CONNECT_MS),
+                                         .patience_ms = (int)options->patience_ms,
+                                         .insecure = options->insecure};
+    peach_t *fleet = peach_connect_with(&how, &error);
     if (fleet) return fleet;
     complain("%s", error.message);
     *code = exit_code_of(error.status);

@@ -25,7 +25,10 @@ static void *look(void *arg)
     loading_t *self = arg;
     uint64_t began_ms = clock_ms();
     /* Of its own: a handle belongs to one thread, and the other's waits. */
-    peach_t *fleet = peach_connect(self->options->endpoints, ANSWER_MS, NULL);
+    const peach_connect_options_t how = {.endpoints = self->options->endpoints,
+                                         .timeout_ms = ANSWER_MS,
+                                         .insecure = self->options->insecure};
+    peach_t *fleet = peach_connect_with(&how, NULL);
     while (fleet && !atomic_load(&self->ended)) {
         peach_value_t *view;
         if (peach_view(fleet, ANSWER_MS, &view) == 0 && !atomic_load(&self->ended))

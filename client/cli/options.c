@@ -44,7 +44,7 @@ typedef struct {
 #define JOB (MAP | RUN | CALL)
 #define ITEMS (MAP | RUN)
 #define VIEW (STATUS | WORKERS | FUNCTIONS)
-#define CONNECTS (JOB | VIEW | INIT | PRELOAD | DRAIN | BENCH)
+#define CONNECTS (MAP | CALL | VIEW | INIT | PRELOAD | DRAIN | BENCH)
 #define JSON (VIEW | INIT | DRAIN | BENCH)
 
 enum { OWN = 10, ITEM = 20, RESULT = 30, HOW = 40, BROKER = 90 };
@@ -132,11 +132,17 @@ static const option_t table[] = {
     {"require", 0, "KEY=VALUE", JOB, TEXTS, AT(require), ANY, HOW,
      "Run on workers with this label only; may be repeated"},
 
-    {"connect", 'c', "ENDPOINTS", CONNECTS & ~(unsigned)RUN, TEXT, AT(endpoints), ANY, BROKER,
-     "Brokers to try in turn, commas between (default $PEACH_BROKER or tcp://127.0.0.1:5001)"},
-    {"timeout", 't', "SECONDS", CONNECTS, TIME, AT(timeout_ms), ANY, BROKER,
-     "Give up after this time (exit status 3); it is also how long to wait for a broker (default "
-     "3)"},
+    {"connect", 'c', "ENDPOINTS", CONNECTS, TEXT, AT(endpoints), ANY, BROKER,
+     "Brokers to try in turn, commas between (default $PEACH_BROKER or tcp://127.0.0.1:5001; "
+     "HOST:PORT, HOST and PORT are short for tcp://HOST:PORT)"},
+    {"insecure", 0, NULL, CONNECTS, FLAG, AT(insecure), ANY, BROKER,
+     "Connect to addresses that are not loopback although nothing is encrypted or authenticated"},
+    {"patience", 0, "SECONDS", CONNECTS, TIME, AT(patience_ms), ANY, BROKER,
+     "Go on so long while a broker that was there is away (default 30)"},
+    {"timeout", 't', "SECONDS", CONNECTS | RUN, TIME, AT(timeout_ms), ANY, BROKER,
+     "Give up after this time (exit status 3): a broker that is not there yet is waited for so "
+     "long "
+     "(default 3 s), and results (default for ever)"},
     {"json", 'j', NULL, JSON, FLAG, AT(json), ANY, BROKER, "Print JSON, for programs"},
 };
 /* clang-format on */

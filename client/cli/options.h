@@ -26,8 +26,9 @@ struct options {
 
     /* the broker */
     const char *endpoints;
-    unsigned timeout_ms; /* 0: none */
-    bool json;
+    unsigned timeout_ms;  /* 0: none */
+    unsigned patience_ms; /* 0: the library's */
+    bool insecure, json;
 
     /* a job */
     peach_job_options_t job; /* without its callbacks */

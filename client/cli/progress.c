@@ -13,12 +13,12 @@
 
 enum { LINE = 256, ALONE_MS = 500, LOADING_MS = 400 };
 
-static bool shown;
+static char shown[LINE]; /* empty: nothing is */
 
 void progress_clear(void)
 {
-    if (shown) fputs("\r\033[K", stderr);
-    shown = false;
+    if (*shown) fputs("\r\033[K", stderr);
+    *shown = 0;
 }
 
 static size_t columns(void)
@@ -31,8 +31,9 @@ static size_t columns(void)
 /* Not more than the line has: what is wrapped could not be written over. */
 static void show(const char *text)
 {
+    if (strcmp(text, shown) == 0) return;
     fprintf(stderr, "\r%.*s\033[K", (int)columns() - 1, text);
-    shown = true;
+    snprintf(shown, sizeof shown, "%s", text);
 }
 
 /* ---- a job ---- */

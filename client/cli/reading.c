@@ -41,13 +41,21 @@ static void note_failure(work_t *self, uint64_t number, const char *type, const 
         snprintf(self->first, sizeof self->first, "%s%s%s", type, *type ? ": " : "", message);
 }
 
+static void note_end_of_job(work_t *self, const peach_failure_t *failure)
+{
+    if (!*self->whole)
+        snprintf(self->whole, sizeof self->whole, "%s%s", failure->message,
+                 failure->status == PEACH_E_NO_FUNCTION && self->missing_hint ? self->missing_hint
+                                                                              : "");
+    if (!self->stopped) stop(self);
+}
+
 static void take(work_t *self, const peach_result_t *result)
 {
     const peach_failure_t *failure = result->failure;
     const char *why;
     if (failure && is_of_job(self, failure)) {
-        if (!*self->whole) snprintf(self->whole, sizeof self->whole, "%s", failure->message);
-        if (!self->stopped) stop(self);
+        note_end_of_job(self, failure);
         return;
     }
     if (failure && failure->status == PEACH_E_CANCELLED) return;
@@ -114,8 +122,8 @@ static int end_done(work_t *self)
     unsigned long long failed = self->failed, ended = self->ended;
     flush(self);
     if (*self->whole)
-        complain("%s%s", self->whole, self->missing_hint ? self->missing_hint : "");
-    else if (self->halted)
+        complain("%s", self->whole);
+    else if (self->halted && ended != items_total(self->items))
         complain("halted after %llu items, of which %llu failed; the first: %s", ended, failed,
                  self->first);
     else if (failed > 0 && self->items)

@@ -34,7 +34,7 @@ static int run(const options_t *options)
         fleet = local_start(&local, options, &code);
     }
     work.is_alive = local_alive;
-    work.missing_hint = "; for this command that is -l FILE of its own";
+    work.missing_hint = "; here that is -l FILE of the same command";
     if (fleet) code = work_run(&work, fleet);
     peach_close(&fleet);
     local_stop(&local);
