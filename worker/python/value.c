@@ -72,6 +72,12 @@ static PyObject *from_array(const peach_value_t *value)
     size_t size, ndim = peach_value_array_ndim(value);
     void *data = (void *)peach_value_array_bytes(value, &size);
     const uint64_t *dims = peach_value_array_shape(value);
+    if (ndim == 0 && peach_value_array_dtype(value) == PEACH_DTYPE_UINT64) {
+        /* What is beyond int64: numpy would make a double of it with the first addition. */
+        uint64_t number;
+        memcpy(&number, data, sizeof number);
+        return PyLong_FromUnsignedLongLong(number);
+    }
     PyObject *bytes = memory_of(value, data, size);
     PyObject *view = bytes ? PyMemoryView_FromObject(bytes) : NULL;
     PyObject *shape = view ? PyTuple_New((Py_ssize_t)ndim) : NULL;
