@@ -67,7 +67,7 @@ static void print_help(FILE *file)
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(file, "  %-11s%s\n", commands[i]->name, commands[i]->summary);
     fputs("\npeach COMMAND --help tells more, and so does man peach. For a start:\n"
-          "  peach run -n 4 -l multip.py func 1..3\n\n"
+          "    peach run -n 4 -l multip.py func 1..3\n\n"
           "Exit status\n"
           "    0  all done\n"
           "    1  an item or a preload failed, or the output could not be written\n"

@@ -35,7 +35,7 @@ typedef struct {
     size_t offset, size; /* of its place in options_t */
     uint64_t least, most;
     const char *words;
-    int group; /* options of a lower one stand first in --help */
+    int group;
     const char *help;
 } option_t;
 
@@ -47,7 +47,10 @@ typedef struct {
 #define CONNECTS (MAP | CALL | VIEW | INIT | PRELOAD | DRAIN | BENCH)
 #define JSON (VIEW | INIT | DRAIN | BENCH)
 
-enum { OWN = 10, ITEM = 20, RESULT = 30, HOW = 40, BROKER = 90 };
+/* Options of a lower group stand first in --help, under its title. */
+enum { OWN, ITEM, RESULT, HOW, BROKER, GROUPS };
+static const char *const titles[GROUPS] = {NULL, "Items", "Results", "How they are run",
+                                           "The broker"};
 
 /* clang-format off: a line an option, as far as its help lets it be one */
 static const option_t table[] = {
@@ -154,12 +157,20 @@ static bool is_configurable(const option_t *o) { return o->group == BROKER; }
 /* What argp and getopt know an option by: its letter, or its place in the table. */
 static int key_of(const option_t *o) { return o->letter ? o->letter : KEYS + (int)(o - table); }
 
-/* Those for which wanted is true, as argp has them; entries has room for all and an end. */
-static void list_entries(struct argp_option *entries, unsigned commands, bool configurable)
+enum { ENTRIES = OPTIONS + GROUPS + 1 };
+
+/* Those of the commands, or only what the configuration may have of them, as argp has them: with a
+   title before each group. */
+static void list_entries(struct argp_option entries[ENTRIES], unsigned commands, bool configurable)
 {
-    for (const option_t *o = table; o < table + OPTIONS; o++)
-        if ((o->commands & commands) && (!configurable || is_configurable(o)))
-            *entries++ = (struct argp_option){o->name, key_of(o), o->value, 0, o->help, o->group};
+    int group = OWN;
+    for (const option_t *o = table; o < table + OPTIONS; o++) {
+        if (!(o->commands & commands) || (configurable && !is_configurable(o))) continue;
+        if (o->group != group)
+            *entries++ = (struct argp_option){.doc = titles[o->group], .group = o->group + 1};
+        group = o->group;
+        *entries++ = (struct argp_option){o->name, key_of(o), o->value, 0, o->help, o->group + 1};
+    }
     *entries = (struct argp_option){0};
 }
 
@@ -291,7 +302,7 @@ static void refuse(const options_t *options, const struct argp_option *entries, 
 /* argv with the options of the configuration that this command has. */
 static char **configured(const command_t *command, int *argc, char **argv)
 {
-    struct argp_option configurable[OPTIONS + 1], here[OPTIONS + 1];
+    struct argp_option configurable[ENTRIES], here[ENTRIES];
     char error[1024];
     int given = *argc;
     list_entries(configurable, ~0U, true);
@@ -312,7 +323,7 @@ static char **configured(const command_t *command, int *argc, char **argv)
 
 void options_parse(options_t *options, const command_t *command, int argc, char **argv)
 {
-    struct argp_option entries[OPTIONS + 1];
+    struct argp_option entries[ENTRIES];
     static const struct argp_child help[] = {{&arguments_help, 0, NULL, 0}, {0}};
     const struct argp argp = {entries, parse, command->arguments, command->about, help, NULL, NULL};
     *options = (options_t){.command = command, .started_ms = clock_ms(), .job = peach_job_defaults};
