@@ -3,8 +3,8 @@
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
-#ifndef PEACH_ITEMS_OF_H
-#define PEACH_ITEMS_OF_H
+#ifndef PEACH_CLI_ITEMS_H
+#define PEACH_CLI_ITEMS_H
 
 #include "joblog.h"
 #include "options.h"
