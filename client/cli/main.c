@@ -160,7 +160,9 @@ static void check_output(void)
 
 int main(int argc, char **argv)
 {
+    static char buffer[1 << 16];
     standard_open(STANDARD_BROKEN);
+    if (!isatty(STDOUT_FILENO)) setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     atexit(check_output);
     return run(argc, argv);
 }

@@ -321,6 +321,9 @@ static char **configured(const command_t *command, int *argc, char **argv)
     return argv;
 }
 
+/* The words that options refer to, as long as the program runs. */
+static char **sorted;
+
 void options_parse(options_t *options, const command_t *command, int argc, char **argv)
 {
     struct argp_option entries[ENTRIES];
@@ -331,12 +334,12 @@ void options_parse(options_t *options, const command_t *command, int argc, char 
     argv = configured(command, &argc, argv);
     const char *unknown = arguments_unknown(entries, argc, argv);
     if (unknown) refuse(options, entries, unknown);
-    char **sorted = arguments_sort(entries, &argc, argv);
+    sorted = arguments_sort(entries, &argc, argv);
     if (!sorted) {
         complain("%s", peach_status_text(PEACH_E_MEMORY));
         exit(EXIT_FAILED);
     }
-    argp_parse(&argp, argc, sorted, ARGP_NO_HELP, NULL, options); /* sorted lives as options do */
+    argp_parse(&argp, argc, sorted, ARGP_NO_HELP, NULL, options);
     options->job.require = options->require.items;
     options->job.require_count = options->require.count;
     if (options->seed) {
