@@ -24,11 +24,8 @@ const command_t map_command = {
     .bit = MAP,
     .summary = "run a function over items, one JSON result a line",
     .arguments = "FUNC ITEM...\n--source TEXT ITEM...",
-    .about = "Runs FUNC over the items on the fleet and prints one JSON result a line, in order.\v"
-             "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), "
-             "- for JSON lines on standard input, or @FILE for those of a file. A failed item "
-             "prints {\"error\": {...}} in its place. Options may stand anywhere; after -- there "
-             "are none.",
+    .about = "Runs FUNC over the items on the fleet and prints one JSON result a line, in "
+             "order.\v" ITEM_HELP,
     .run = run,
 };
 

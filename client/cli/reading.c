@@ -102,7 +102,7 @@ static int end_interrupted(work_t *self)
 static int end_out_of_time(work_t *self)
 {
     flush(self);
-    complain("%s is not done within %g s (--timeout): %llu results so far", self->function,
+    complain("%s is not done within %g s (--timeout); results so far: %llu", self->function,
              self->options->timeout_ms / 1000.0, (unsigned long long)self->ended);
     return EXIT_NO_BROKER;
 }

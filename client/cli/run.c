@@ -48,10 +48,6 @@ const command_t run_command = {
     .summary = "start a broker and workers here, map a function, stop them",
     .arguments = "FUNC ITEM...\n--source TEXT ITEM...",
     .about = "Starts a broker and N executors on this host, runs FUNC over the items, prints one "
-             "JSON result a line, in order, and stops them.\v"
-             "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), "
-             "- for JSON lines on standard input, or @FILE for those of a file. A failed item "
-             "prints {\"error\": {...}} in its place. Options may stand anywhere; after -- there "
-             "are none.",
+             "JSON result a line, in order, and stops them.\v" ITEM_HELP,
     .run = run,
 };

@@ -120,34 +120,31 @@ static void show_line(void *arg, const peach_line_t *line)
             line->text);
 }
 
-/* The source as a value of the fleet's; NULL with peach_error set. */
-static peach_value_t *put_source(const work_t *self)
+static peach_job_t *begin(work_t *self, const peach_job_options_t *job)
 {
-    peach_value_t *text = peach_value_string(self->options->source);
-    return peach_put(self->fleet, &text, PUT_MS);
+    return self->items ? items_map(self->items, self->fleet, self->function, job, self->halt.soon)
+                       : peach_submit(self->fleet, self->function, &self->args, job);
 }
 
 int work_run(work_t *self, peach_t *fleet)
 {
     peach_job_options_t job = self->options->job;
+    peach_value_t *text = NULL, *code = NULL;
+    int exit_code = EXIT_FAILED;
     self->fleet = fleet;
     job.progress = progress_show;
     job.progress_arg = &self->progress;
     job.log = self->options->logs ? show_line : NULL;
     job.log_arg = self;
-    peach_value_t *code = self->options->source ? put_source(self) : NULL;
-    job.code = code;
-    if (self->options->source && !code)
-        self->job = NULL;
-    else if (self->items)
-        self->job = items_map(self->items, fleet, self->function, &job, self->halt.soon);
-    else
-        self->job = peach_submit(fleet, self->function, &self->args, &job);
-    int exit_code = EXIT_USAGE;
-    if (self->job)
-        exit_code = work_read(self);
-    else
-        complain("%s", peach_error(fleet));
+    if (self->options->source) {
+        text = peach_value_string(self->options->source);
+        job.code = code = peach_put(fleet, &text, PUT_MS);
+    }
+    if (!self->options->source || code) {
+        self->job = begin(self, &job);
+        exit_code = self->job ? work_read(self) : EXIT_USAGE;
+    }
+    if (!self->job) complain("%s", peach_error(fleet));
     peach_job_destroy(&self->job);
     peach_value_destroy(&code);
     return exit_code;

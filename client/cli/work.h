@@ -41,6 +41,13 @@ typedef struct {
     char whole[1024]; /* why the job failed as a whole; empty: it did not */
 } work_t;
 
+/* What --help of map and run says of items. */
+#define ITEM_HELP                                                                                \
+    "ITEM is JSON (3, '\"a\"', '[1,2]', '{\"x\":1}'), a range 0..9 (both ends included), - for " \
+    "JSON "                                                                                      \
+    "lines on standard input, or @FILE for those of a file. A failed item prints "               \
+    "{\"error\": {...}} in its place. Options may stand anywhere; after -- there are none."
+
 /* Takes FUNC, what it is given and the files from the options. EXIT_DONE, or another code after a
    complaint; work_clear in any case. */
 int work_prepare(work_t *self, const options_t *options);
