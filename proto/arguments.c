@@ -16,6 +16,7 @@
 enum { KEY_HELP = 'h', KEY_VERSION = 'V', KEY_USAGE = 0x2000 };
 
 static const struct argp_option help_entries[] = {
+    {NULL, 0, NULL, 0, "Help", -1},
     {"help", KEY_HELP, NULL, 0, "Give this help", -1},
     {"usage", KEY_USAGE, NULL, 0, "Give the options in short", -1},
     {"version", KEY_VERSION, NULL, 0, "Print the version", -1},
@@ -100,7 +101,7 @@ void arguments_explain(const struct argp_option *known, const char *word, char *
     for (const struct argp_option *o = known; is_listed(o) && count < MOST; o++)
         if (o->name && !(o->flags & OPTION_HIDDEN)) names[count++] = o->name;
     for (const struct argp_option *o = help_entries; is_listed(o) && count < MOST; o++)
-        names[count++] = o->name;
+        if (o->name) names[count++] = o->name;
     snprintf(name, sizeof name, "%.*s", (int)strcspn(letters, "="), letters);
     const char *meant = nearest(name, names, count);
     if (meant)

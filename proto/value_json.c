@@ -103,20 +103,22 @@ static int convert(const json_t *json, int depth, peach_value_t **out)
     return *out ? 0 : PEACH_E_MEMORY;
 }
 
-/* What is wrong and where; of a number that is too large, which. */
-static void explain(const json_error_t *why, const char *text, char *error, size_t error_size)
+/* What is wrong and where. PEACH_E_JSON, or PEACH_E_LIMIT for an integer that is too large, which
+   is named. */
+static int explain(const json_error_t *why, const char *text, char *error, size_t error_size)
 {
     size_t end = why->position > 0 ? (size_t)why->position : 0, begin = end;
     while (begin > 0 && (isdigit((unsigned char)text[begin - 1]) || text[begin - 1] == '-'))
         begin--;
-    if (json_error_code(why) == json_error_numeric_overflow && strstr(why->text, "integer") &&
-        begin < end)
-        snprintf(error, error_size,
-                 "the integer %.*s does not fit into 64 bits (column %d): write it as a string, as "
-                 "a double (1.5e19), or up to 2^64-1 as {\"$uint\": \"DIGITS\"}",
-                 (int)(end - begin < 40 ? end - begin : 40), text + begin, why->column);
-    else
+    if (json_error_code(why) != json_error_numeric_overflow || !strstr(why->text, "integer")) {
         snprintf(error, error_size, "%s (column %d)", why->text, why->column);
+        return PEACH_E_JSON;
+    }
+    snprintf(error, error_size,
+             "the integer %.*s does not fit into 64 bits (column %d): write it as a string, as "
+             "a double (1.5e19), or up to 2^64-1 as {\"$uint\": \"DIGITS\"}",
+             (int)(end - begin < 40 ? end - begin : 40), text + begin, why->column);
+    return PEACH_E_LIMIT;
 }
 
 int peach_value_from_json(const char *text, size_t size, peach_value_t **value_p, char *error,
@@ -127,10 +129,7 @@ int peach_value_from_json(const char *text, size_t size, peach_value_t **value_p
     json_error_t why;
     size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
     json_t *json = json_loadb(text, size, flags, &why);
-    if (!json) {
-        if (error) explain(&why, text, error, error_size);
-        return PEACH_E_JSON;
-    }
+    if (!json) return explain(&why, text, error, error ? error_size : 0);
     int rc = convert(json, 0, value_p);
     if (rc && error) snprintf(error, error_size, "%s", peach_status_text(rc));
     json_decref(json);

@@ -4,9 +4,10 @@
 
 /* peach bench: what a fleet can do, this host's or the one that is running. Each figure
    is the median of some runs; how far they spread is told, too. */
-#include "local.h"
-
+#include "connection.h"
 #include "histogram.h"
+#include "interrupts.h"
+#include "local.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KEY_SLOTS = 'n', KEY_RUNS = 'r', KEY_ONLY = 256, MAX_RUNS = 99 };
+enum { MAX_RUNS = 99 };
 enum { SINGLES = 50000, ITEMS = 1000000, CALLS = 2000, BULK_MIB = 64, NAPS = 400 };
 
 static const char source[] = "import time\n"
@@ -25,8 +26,7 @@ static const char source[] = "import time\n"
                              "    return seconds\n";
 
 typedef struct {
-    connect_options_t connect;
-    const char *slots, *only;
+    const options_t *options;
     unsigned runs;
     local_t local; /* broker is 0 when the fleet is not ours */
     peach_t *fleet;
@@ -71,7 +71,7 @@ static void report(bench_t *b, const char *name, const char *what, const char *u
     }
     peach_value_destroy(&text);
     peach_value_destroy(&entry);
-    if (b->connect.json) return;
+    if (b->options->json) return;
     const int digits = median < 10 ? 3 : median < 1000 ? 1 : 0;
     printf("%-44s%14.*f %-8s", what, digits, median, unit);
     if (count > 1) printf("(%.*f to %.*f)", digits, runs[0], digits, runs[count - 1]);
@@ -268,7 +268,7 @@ static int run(bench_t *b)
         complain("the fleet has no workers: start one with peach worker, or peach init -n 4");
         return EXIT_FAILED;
     }
-    if (!b->connect.json)
+    if (!b->options->json)
         printf("%u slots%s; the median of %u runs (from the smallest to the largest)\n", slots,
                b->local.broker ? " on this host" : "", b->runs);
     static const struct {
@@ -281,9 +281,10 @@ static int run(bench_t *b)
                  {"costs", measure_costs}};
     bool done = true;
     for (size_t i = 0; i < sizeof parts / sizeof *parts && done; i++)
-        if (!b->only || strcmp(b->only, parts[i].name) == 0) done = parts[i].measure(b);
+        if (!b->options->only || strcmp(b->options->only, parts[i].name) == 0)
+            done = parts[i].measure(b);
     put_number(b->report, "slots", slots);
-    char *json = b->connect.json && done ? peach_value_to_json(b->report) : NULL;
+    char *json = b->options->json && done ? peach_value_to_json(b->report) : NULL;
     if (json) puts(json);
     free(json);
     return interrupted() ? EXIT_INTERRUPTED : done ? EXIT_DONE : EXIT_FAILED;
@@ -308,14 +309,16 @@ static bool write_preload(char folder[PATH_MAX], char path[PATH_MAX + 32])
 static int start(bench_t *b, const char *path)
 {
     int code;
-    if (b->connect.endpoints || getenv("PEACH_BROKER")) {
-        b->fleet = connect_fleet(&b->connect, &code);
+    if (b->options->endpoints || getenv("PEACH_BROKER")) {
+        b->fleet = fleet_connect(b->options, &code);
         if (!b->fleet) return code;
         int rc = peach_init(b->fleet, 0, &path, 1, 30000, NULL);
         if (rc) complain("%s", peach_error(b->fleet));
         return exit_code_of(rc);
     }
-    local_options_t options = {.slots = b->slots, .preloads = {path}, .preload_count = 1};
+    options_t options = *b->options;
+    options.preloads = (texts_t){.items = {path}, .count = 1};
+    if (!options.slots) options.slots = "4";
     double begin = clock_s();
     b->fleet = local_start(&b->local, &options, &code);
     double took = clock_s() - begin;
@@ -323,50 +326,11 @@ static int start(bench_t *b, const char *path)
     return code;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static int bench(const options_t *options)
 {
-    bench_t *b = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &b->connect; break;
-    case KEY_SLOTS:
-        option_number(state, arg, 1, 1024, "-n");
-        b->slots = arg;
-        break;
-    case KEY_RUNS: b->runs = (unsigned)option_number(state, arg, 1, MAX_RUNS, "--runs"); break;
-    case KEY_ONLY:
-        if (!strstr(" maps latency bulk balance costs ", arg))
-            argp_error(state, "--only: '%s' is none of maps, latency, bulk, balance, costs", arg);
-        b->only = arg;
-        break;
-    case ARGP_KEY_ARG: argp_error(state, "'%s': no arguments, options only", arg); break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
-
-int command_bench(int argc, char **argv)
-{
-    static const struct argp_option entries[] = {
-        {"slots", KEY_SLOTS, "N", 0, "Executors to start for it (default 4)", 10},
-        {"runs", KEY_RUNS, "N", 0, "Runs of each measurement (default 5)", 10},
-        {"only", KEY_ONLY, "PART", 0, "Only maps, latency, bulk, balance or costs", 10},
-        {0}};
-    static const struct argp_child children[] = {{&connect_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        entries,
-        parse,
-        NULL,
-        "Measures a fleet: tasks and items a second, the latency of a call, bulk data, how "
-        "uneven work is balanced, and what it costs.\vWith --connect or $PEACH_BROKER the fleet "
-        "that runs there (with whatever else it does), else one that is started on this host "
-        "and stopped again.",
-        children,
-        NULL,
-        NULL};
     char folder[PATH_MAX], path[PATH_MAX + 32];
-    bench_t b = {.connect = {.timeout_ms = -1}, .slots = "4", .runs = 5};
-    parse_options(&argp, argc, argv, &b);
-    watch_interrupts();
+    bench_t b = {.options = options, .runs = options->runs ? options->runs : 5};
+    interrupts_watch();
     if (!(b.report = peach_value_map()) || !write_preload(folder, path)) return EXIT_FAILED;
     int code = start(&b, path);
     if (code == EXIT_DONE) code = run(&b);
@@ -377,3 +341,15 @@ int command_bench(int argc, char **argv)
     peach_value_destroy(&b.report);
     return code;
 }
+
+const command_t bench_command = {
+    .name = "bench",
+    .bit = BENCH,
+    .summary = "what the fleet can do: tasks a second, latency, bulk data",
+    .about =
+        "Measures a fleet: tasks and items a second, the latency of a call, bulk data, how "
+        "uneven work is balanced, and what it costs.\vWith --connect or $PEACH_BROKER the fleet "
+        "that runs there (with whatever else it does), else one that is started on this host "
+        "and stopped again.",
+    .run = bench,
+};

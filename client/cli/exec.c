@@ -23,16 +23,9 @@ void exec_program(const char *name, char **argv)
     complain("cannot start %s: %s", name, strerror(errno));
 }
 
-int command_broker(int argc, char **argv)
-{
-    (void)argc;
-    exec_program("peach-broker", argv);
-    return EXIT_FAILED;
-}
+const command_t broker_command = {
+    .name = "broker", .summary = "run the broker of a fleet", .program = "peach-broker"};
 
-int command_worker(int argc, char **argv)
-{
-    (void)argc;
-    exec_program("peach-worker", argv);
-    return EXIT_FAILED;
-}
+const command_t worker_command = {.name = "worker",
+                                  .summary = "run a worker: one process a slot on this host",
+                                  .program = "peach-worker"};

@@ -1,67 +1,123 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
-#include "cli.h"
+#include "items.h"
+
+#include "input.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { BLOCK_MAX = 50000000 }; /* numbers that are sent out of one block of memory */
+enum { BLOCK_MAX = 50000000 }; /* items that are made all at once */
+
+/* A word of the command line: a range, something to read, or else one value. */
+typedef struct {
+    bool is_range;
+    int64_t next, last;
+    input_t *input;
+    peach_value_t *value;
+} word_t;
 
 struct items {
-    char **args;
-    int count, at; /* args[at] is next */
-    bool in_range;
-    int64_t next, last; /* of the range that args[at] is */
-    bool has_stdin, broken;
-    size_t line;
-    char *buffer; /* of getline */
-    size_t buffer_size;
+    word_t *words;
+    size_t count, at; /* words[at] is next */
+    uint64_t total;   /* 0: not known */
+    bool lines, stopped, waiting, broken;
+    joblog_t *log;
 };
 
-/* first..last, both integers; false when the text is something else. */
-static bool parse_range(const char *text, int64_t *first, int64_t *last)
+/* ---- words ---- */
+
+static void complain_json(const char *what, int status, const char *error)
 {
-    char *end;
-    *first = strtoll(text, &end, 10);
-    if (end == text || strncmp(end, "..", 2) != 0) return false;
-    const char *second = end + 2;
-    *last = strtoll(second, &end, 10);
-    return end != second && *end == 0;
+    complain("%s%s %s", what, status == PEACH_E_JSON ? " is not JSON:" : ":", error);
 }
 
 peach_value_t *item_parse(const char *text, const char *what)
 {
-    char error[256];
+    char error[512], where[128];
     peach_value_t *value;
-    if (peach_value_from_json(text, strlen(text), &value, error, sizeof error) == 0) return value;
-    bool word = *text && (isalpha((unsigned char)*text) || *text == '_');
-    complain("%s '%.60s%s' is not JSON: %s%s%.40s%s", what, text, strlen(text) > 60 ? "..." : "",
-             error, word ? "; a string is '\"" : "", word ? text : "", word ? "\"'" : "");
+    int rc = peach_value_from_json(text, strlen(text), &value, error, sizeof error);
+    if (rc == 0) return value;
+    bool word = isalpha((unsigned char)*text) || *text == '_';
+    size_t used = strlen(error);
+    if (word && used < sizeof error)
+        snprintf(error + used, sizeof error - used, "; a string is '\"%.40s\"'", text);
+    snprintf(where, sizeof where, "%s '%.60s%s'", what, text, strlen(text) > 60 ? "..." : "");
+    complain_json(where, rc, error);
     return NULL;
 }
 
-items_t *items_new(char **args, int count)
+/* FIRST..LAST. 1 when it is one; 0 when it is something else; -1 after a complaint. */
+static int parse_range(const char *text, word_t *word)
 {
-    items_t *self = calloc(1, sizeof *self);
-    if (!self) return NULL;
-    self->args = args;
-    self->count = count;
-    bool good = true;
-    for (int i = 0; i < count && good; i++) {
-        int64_t first, last;
-        if (strcmp(args[i], "-") == 0) {
-            good = !self->has_stdin;
-            if (!good) complain("standard input (-) can be read once");
-            self->has_stdin = true;
-        } else if (!parse_range(args[i], &first, &last)) {
-            peach_value_t *value = item_parse(args[i], "item");
-            good = value != NULL;
-            peach_value_destroy(&value);
-        }
+    char *dots, *end;
+    errno = 0;
+    word->next = strtoll(text, &dots, 10);
+    if (dots == text || strncmp(dots, "..", 2) != 0) return 0;
+    word->last = strtoll(dots + 2, &end, 10);
+    if (end == dots + 2 || *end) return 0;
+    word->is_range = true;
+    if (errno)
+        complain("range '%s': its ends are to fit into 64 bits", text);
+    else if (word->next > word->last)
+        complain("range '%s' is empty: it goes up (%lld..%lld); no items at all is - with nothing "
+                 "on standard input",
+                 text, (long long)word->last, (long long)word->next);
+    else
+        return 1;
+    return -1;
+}
+
+static bool parse_word(const char *text, word_t *word, bool *has_stdin)
+{
+    if (strcmp(text, "-") == 0) {
+        if (*has_stdin) complain("standard input (-) can be read once");
+        if (*has_stdin) return false;
+        *has_stdin = true;
+        return (word->input = input_open(NULL)) != NULL;
     }
+    if (*text == '@') return (word->input = input_open(text + 1)) != NULL;
+    int range = parse_range(text, word);
+    if (range) return range > 0;
+    return (word->value = item_parse(text, "item")) != NULL;
+}
+
+static uint64_t count_items(const items_t *self)
+{
+    uint64_t total = 0;
+    for (const word_t *w = self->words; w < self->words + self->count; w++) {
+        if (w->input) return 0;
+        uint64_t more = w->is_range ? (uint64_t)w->last - (uint64_t)w->next : 0;
+        if (more >= UINT64_MAX - total) return 0;
+        total += more + 1;
+    }
+    return total;
+}
+
+items_t *items_new(char **args, size_t count, bool lines)
+{
+    char *stdin_only[] = {"-"};
+    bool has_stdin = false, good = true;
+    if (count == 0 && lines) {
+        args = stdin_only;
+        count = 1;
+    }
+    items_t *self = calloc(1, sizeof *self);
+    if (self) self->words = calloc(count + 1, sizeof *self->words);
+    if (!self || !self->words) {
+        complain("%s", peach_status_text(PEACH_E_MEMORY));
+        items_destroy(&self);
+        return NULL;
+    }
+    self->lines = lines;
+    self->count = count;
+    for (size_t i = 0; i < count && good; i++)
+        good = parse_word(args[i], &self->words[i], &has_stdin);
+    self->total = good ? count_items(self) : 0;
     if (!good) items_destroy(&self);
     return self;
 }
@@ -71,26 +127,81 @@ void items_destroy(items_t **self_p)
     items_t *self = *self_p;
     *self_p = NULL;
     if (!self) return;
-    free(self->buffer);
+    for (size_t i = 0; self->words && i < self->count; i++) {
+        input_close(&self->words[i].input);
+        peach_value_destroy(&self->words[i].value);
+    }
+    free(self->words);
     free(self);
 }
 
+void items_set_log(items_t *self, joblog_t *log) { self->log = log; }
 bool items_broken(const items_t *self) { return self->broken; }
-
-/* The next JSON line; empty lines are none. NULL at the end or at a broken one. */
-static peach_value_t *next_line(items_t *self)
+void items_stop(items_t *self) { self->stopped = true; }
+int items_fd(const items_t *self)
 {
-    ssize_t length;
-    while ((length = getline(&self->buffer, &self->buffer_size, stdin)) >= 0) {
-        char *text = self->buffer + strspn(self->buffer, " \t\r\n"), error[256];
-        self->line++;
-        if (!*text) continue;
-        peach_value_t *value;
-        size_t size = (size_t)length - (size_t)(text - self->buffer);
-        if (peach_value_from_json(text, size, &value, error, sizeof error) == 0) return value;
-        complain("standard input, line %zu is not JSON: %s", self->line, error);
-        self->broken = true;
-        return NULL;
+    return self->waiting && !self->stopped ? input_fd(self->words[self->at].input) : -1;
+}
+
+uint64_t items_total(const items_t *self)
+{
+    return self->total && self->log ? self->total - joblog_skipped(self->log) : self->total;
+}
+
+/* ---- one after the other ---- */
+
+/* The line as a value; NULL after a complaint. */
+static peach_value_t *line_value(items_t *self, input_t *input, char *text, size_t size)
+{
+    char error[512];
+    peach_value_t *value;
+    if (self->lines) {
+        value = peach_value_string_n(text, size);
+        if (!value) complain("%s is not UTF-8", input_place(input));
+        return value;
+    }
+    int rc = peach_value_from_json(text, size, &value, error, sizeof error);
+    if (rc) complain_json(input_place(input), rc, error);
+    return value;
+}
+
+/* The next line that is an item: of JSON, empty ones are none. */
+static peach_value_t *next_line(items_t *self, input_t *input, int *status)
+{
+    char *text;
+    size_t size;
+    while ((*status = input_next(input, &text, &size)) == 0) {
+        if (!self->lines && strspn(text, " \t\r") == size) continue;
+        peach_value_t *value = line_value(self, input, text, size);
+        if (!value) *status = PEACH_E_JSON;
+        return value;
+    }
+    return NULL;
+}
+
+/* NULL with *status: 0 at the end, PEACH_E_TIMEOUT, or an error that was told. */
+static peach_value_t *next_value(items_t *self, int *status)
+{
+    peach_value_t *value = NULL;
+    self->waiting = false;
+    *status = 0;
+    for (; self->at < self->count && !self->stopped; self->at++) {
+        word_t *word = &self->words[self->at];
+        if (word->input) {
+            value = next_line(self, word->input, status);
+            self->waiting = *status == PEACH_E_TIMEOUT;
+            if (*status != PEACH_END) return value;
+            *status = 0;
+        } else if (word->is_range) {
+            value = peach_value_int(word->next);
+            if (word->next++ == word->last) self->at++;
+            return value;
+        } else {
+            value = word->value;
+            word->value = NULL;
+            self->at++;
+            return value;
+        }
     }
     return NULL;
 }
@@ -98,53 +209,37 @@ static peach_value_t *next_line(items_t *self)
 static peach_value_t *next_item(void *arg, int *status)
 {
     items_t *self = arg;
-    while (self->at < self->count) {
-        const char *text = self->args[self->at];
-        if (strcmp(text, "-") == 0) {
-            peach_value_t *value = next_line(self);
-            if (value || self->broken) {
-                *status = value ? 0 : PEACH_E_JSON;
-                return value;
-            }
-            self->at++;
-        } else if (self->in_range || parse_range(text, &self->next, &self->last)) {
-            self->in_range = self->next <= self->last;
-            if (self->in_range) {
-                if (self->next < self->last) return peach_value_int(self->next++);
-                self->in_range = false;
-                self->at++;
-                return peach_value_int(self->last);
-            }
-            self->at++;
-        } else {
-            self->at++;
-            return item_parse(text, "item");
+    peach_value_t *value;
+    while ((value = next_value(self, status)) != NULL || *status == PEACH_E_TIMEOUT) {
+        if (!value) {
+            struct pollfd input = {items_fd(self), POLLIN, 0};
+            poll(&input, 1, 100);
+            continue;
         }
+        if (!self->log) break;
+        *status = joblog_item(self->log, value);
+        if (*status == 0) return value;
+        peach_value_destroy(&value);
+        if (*status != PEACH_END) break;
     }
-    return NULL;
+    self->broken = *status < 0 && *status != PEACH_E_TIMEOUT;
+    return value;
 }
 
 peach_job_t *items_map(items_t *self, peach_t *fleet, const char *function,
-                       const peach_job_options_t *options)
+                       const peach_job_options_t *options, bool one_by_one)
 {
-    int64_t first, last;
-    peach_value_t *items = NULL;
-    if (self->count == 1 && parse_range(self->args[0], &first, &last) &&
-        (last < first || (uint64_t)last - (uint64_t)first < BLOCK_MAX)) {
-        items = peach_value_range(first, last);
-    } else if (!self->has_stdin) {
-        /* Known in full, so that progress has an end, unless it is a huge range. */
-        uint64_t total = 0;
-        for (int i = 0; i < self->count; i++)
-            total += parse_range(self->args[i], &first, &last) && last >= first
-                         ? (uint64_t)last - (uint64_t)first + 1
-                         : 1;
-        peach_value_t *item;
-        int status = 0;
-        if (total < BLOCK_MAX) items = peach_value_list();
-        while (items && (item = next_item(self, &status)) != NULL)
-            if (peach_value_append(items, &item) != 0) peach_value_destroy(&items);
-    }
+    if (one_by_one || self->log || self->total == 0 || self->total > BLOCK_MAX)
+        return peach_map_from(fleet, function, next_item, self, options);
+    const word_t *first = &self->words[0];
+    peach_value_t *items = self->count == 1 && first->is_range
+                               ? peach_value_range(first->next, first->last)
+                               : peach_value_list();
+    peach_value_t *item;
+    int status = 0;
+    while (items && peach_value_kind(items) == PEACH_LIST &&
+           (item = next_item(self, &status)) != NULL)
+        if (peach_value_append(items, &item) != 0) peach_value_destroy(&items);
     return items ? peach_map(fleet, function, &items, options)
                  : peach_map_from(fleet, function, next_item, self, options);
 }

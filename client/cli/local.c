@@ -5,6 +5,10 @@
 /* A fleet of this command's own: a broker and a worker that end with it. */
 #include "local.h"
 
+#include "clock.h"
+#include "interrupts.h"
+#include "progress.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -61,33 +65,28 @@ static pid_t start_broker(const char *port, char *endpoint, size_t size)
     return -1;
 }
 
-static pid_t start_worker(const local_options_t *a, char *endpoint)
+static pid_t start_worker(const options_t *o, char *endpoint)
 {
-    char **args = calloc(16 + 2 * a->preload_count, sizeof *args);
+    const char *const numerals[][2] = {
+        {"--memory", o->memory}, {"--recycle", o->recycle}, {"--start", o->start}};
+    char **args = calloc(16 + 2 * o->preloads.count, sizeof *args);
     if (!args) return -1;
     size_t n = 0;
     args[n++] = "peach-worker";
     args[n++] = "--connect";
     args[n++] = endpoint;
     args[n++] = "--slots";
-    args[n++] = (char *)(a->slots ? a->slots : "auto");
+    args[n++] = (char *)(o->slots ? o->slots : "auto");
     args[n++] = "--strict";
     args[n++] = "--exit-with-parent";
-    if (a->memory) {
-        args[n++] = "--memory";
-        args[n++] = (char *)a->memory;
+    for (size_t i = 0; i < sizeof numerals / sizeof *numerals; i++) {
+        if (!numerals[i][1]) continue;
+        args[n++] = (char *)numerals[i][0];
+        args[n++] = (char *)numerals[i][1];
     }
-    if (a->recycle) {
-        args[n++] = "--recycle";
-        args[n++] = (char *)a->recycle;
-    }
-    if (a->start) {
-        args[n++] = "--start";
-        args[n++] = (char *)a->start;
-    }
-    for (size_t i = 0; i < a->preload_count; i++) {
+    for (size_t i = 0; i < o->preloads.count; i++) {
         args[n++] = "--preload";
-        args[n++] = (char *)a->preloads[i];
+        args[n++] = (char *)o->preloads.items[i];
     }
     pid_t pid = start("peach-worker", args, -1);
     free(args);
@@ -110,13 +109,15 @@ static void stop(pid_t pid)
 }
 
 /* Waits until the worker has loaded its preloads, or ended because it could not. */
-static int wait_for_worker(peach_t *fleet, pid_t *worker)
+static int wait_for_worker(peach_t *fleet, pid_t *worker, bool quiet)
 {
+    uint64_t began_ms = clock_ms();
     for (;;) {
         peach_value_t *view;
         int status;
         if (interrupted()) return EXIT_INTERRUPTED;
         if (waitpid(*worker, &status, WNOHANG) == *worker) {
+            progress_clear();
             *worker = 0;
             return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_FAILED;
         }
@@ -129,6 +130,7 @@ static int wait_for_worker(peach_t *fleet, pid_t *worker)
         const char *state =
             first ? peach_value_as_string(peach_value_get(first, "state"), NULL) : "";
         bool ready = strcmp(state, "ready") == 0;
+        if (!quiet && !ready) progress_show_loading(view, began_ms);
         peach_value_destroy(&view);
         if (ready) return EXIT_DONE;
         peach_poll(fleet, 5);
@@ -143,7 +145,7 @@ bool local_alive(void)
     return waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0;
 }
 
-peach_t *local_start(local_t *self, const local_options_t *options, int *code)
+peach_t *local_start(local_t *self, const options_t *options, int *code)
 {
     peach_error_t error;
     *self = (local_t){0};
@@ -162,7 +164,8 @@ peach_t *local_start(local_t *self, const local_options_t *options, int *code)
         *code = exit_code_of(error.status);
         return NULL;
     }
-    *code = wait_for_worker(fleet, &self->worker);
+    *code = wait_for_worker(fleet, &self->worker, options->quiet || !isatty(STDERR_FILENO));
+    progress_clear();
     if (*code != EXIT_DONE) peach_close(&fleet);
     return fleet;
 }

@@ -6,25 +6,19 @@
 #ifndef PEACH_LOCAL_H
 #define PEACH_LOCAL_H
 
-#include "cli.h"
+#include "options.h"
 
 #include <sys/types.h>
-
-/* As peach worker's options are written; NULL: its defaults. */
-typedef struct {
-    const char *slots, *port, *memory, *recycle, *start;
-    const char *preloads[MAX_PRELOADS];
-    size_t preload_count;
-} local_options_t;
 
 typedef struct {
     pid_t broker, worker;
     char endpoint[256];
 } local_t;
 
-/* Starts both and waits until all slots have their preloads. NULL after a complaint,
-   with the exit code in *code; call local_stop in any case. */
-peach_t *local_start(local_t *self, const local_options_t *options, int *code);
+/* Starts both, as slots, port, memory, recycle, start and preloads of the options say, and waits
+   until all slots have their preloads. NULL after a complaint, with the exit code in *code; call
+   local_stop in any case. */
+peach_t *local_start(local_t *self, const options_t *options, int *code);
 void local_stop(local_t *self);
 
 /* Whether the programs that were started are there. */

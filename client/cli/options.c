@@ -1,207 +1,349 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
-#include "cli.h"
+#include "options.h"
 
+#include "arguments.h"
+#include "clock.h"
 #include "config.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    KEY_CONNECT = 'c',
-    KEY_TIMEOUT = 't',
-    KEY_JSON = 'j',
-    KEY_CHUNK = 512,
-    KEY_RETRIES,
-    KEY_SEED,
-    KEY_PRIORITY,
-    KEY_REQUIRE,
-    KEY_RETRY_ERRORS,
-    KEY_ITEM_TIMEOUT,
-    KEY_QUEUE_TIMEOUT,
-    KEY_DEADLINE,
-    KEY_WEIGHT,
-    KEY_UNORDERED,
-    KEY_SOURCE,
-    KEY_LOGS,
-    KEY_QUIET = 'q'
-};
-enum { CONNECT_MS = 3000, PUT_MS = 30000 };
+/* ---- the table ---- */
 
-unsigned long option_number(struct argp_state *state, const char *text, unsigned long min,
-                            unsigned long max, const char *what)
+/* What an option's value becomes. */
+typedef enum {
+    FLAG,    /* true */
+    COUNT,   /* a number from least to most */
+    NUMERAL, /* the same, kept as its text */
+    TIME,    /* seconds, kept in milliseconds */
+    TEXT,
+    TEXTS, /* one more text */
+    WORD,  /* one of those in words */
+} kind_t;
+
+typedef struct {
+    const char *name;
+    int letter; /* 0: it has none */
+    const char *value;
+    unsigned commands;
+    kind_t kind;
+    size_t offset, size; /* of its place in options_t */
+    uint64_t least, most;
+    const char *words;
+    int group;
+    const char *help;
+} option_t;
+
+#define AT(field) offsetof(options_t, field), sizeof((options_t *)NULL)->field
+#define ANY 0, 0, NULL
+#define JOB (MAP | RUN | CALL)
+#define ITEMS (MAP | RUN)
+#define VIEW (STATUS | WORKERS | FUNCTIONS)
+#define CONNECTS (MAP | CALL | VIEW | INIT | PRELOAD | DRAIN | BENCH)
+#define JSON (VIEW | INIT | DRAIN | BENCH)
+
+/* Options of a lower group stand first in --help, under its title. */
+enum { OWN, ITEM, RESULT, HOW, BROKER, GROUPS };
+static const char *const titles[GROUPS] = {NULL, "Items", "Results", "How they are run",
+                                           "The broker"};
+
+/* clang-format off: a line an option, as far as its help lets it be one */
+static const option_t table[] = {
+    {"slots", 'n', "N", RUN, NUMERAL, AT(slots), 1, 1024, NULL, OWN,
+     "Executors to start (default: one a core)"},
+    {"slots", 'n', "N", INIT, NUMERAL, AT(slots), 1, 1024, NULL, OWN,
+     "Start workers here until the fleet has N slots"},
+    {"slots", 'n', "N", BENCH, NUMERAL, AT(slots), 1, 1024, NULL, OWN,
+     "Executors to start for it (default 4)"},
+    {"preload", 'l', "PRELOAD", RUN, TEXTS, AT(preloads), ANY, OWN,
+     "A Python file, module:NAME, or a .so plugin; may be repeated"},
+    {"preload", 'l', "PRELOAD", INIT, TEXTS, AT(preloads), ANY, OWN,
+     "Load this on all workers, now and later: a Python file, module:NAME, or a .so; may be "
+     "repeated"},
+    {"memory", 0, "MIB", RUN, NUMERAL, AT(memory), 16, INT_MAX, NULL, OWN,
+     "Kill an executor that takes more"},
+    {"recycle", 0, "N", RUN, NUMERAL, AT(recycle), 1, INT_MAX, NULL, OWN,
+     "Replace an executor after N items"},
+    {"start", 0, "HOW", RUN, WORD, AT(start), 0, 0, "spawn fork", OWN,
+     "spawn (default), or fork: executors are copies of one that loaded the preloads"},
+    {"port", 'p', "PORT", RUN, NUMERAL, AT(port), 1, 65535, NULL, OWN,
+     "Of the broker on 127.0.0.1 (default: any free one)"},
+    {"worker", 'w', "ID", DRAIN, TEXT, AT(worker), ANY, OWN,
+     "The worker whose id begins so (peach workers)"},
+    {"host", 0, "HOST", DRAIN, TEXT, AT(host), ANY, OWN, "All workers on this host"},
+    {"all", 0, NULL, DRAIN, FLAG, AT(all), ANY, OWN, "All workers"},
+    {"broker", 0, NULL, DRAIN, FLAG, AT(broker), ANY, OWN,
+     "The broker: refuse new work, finish, exit"},
+    {"runs", 'r', "N", BENCH, COUNT, AT(runs), 1, 99, NULL, OWN,
+     "Runs of each measurement (default 5)"},
+    {"only", 0, "PART", BENCH, WORD, AT(only), 0, 0, "maps latency bulk balance costs", OWN,
+     "Only maps, latency, bulk, balance or costs"},
+
+    {"source", 0, "TEXT", JOB, TEXT, AT(source), ANY, ITEM,
+     "Run this Python function, an expression ('lambda x: x*x') or statements with a def, in "
+     "place of FUNC"},
+    {"lines", 0, NULL, ITEMS, FLAG, AT(lines), ANY, ITEM,
+     "Items from standard input and files are lines of text, not of JSON: each is a string. "
+     "Without ITEM it is standard input"},
+    {"spread", 0, NULL, ITEMS, FLAG, AT(job.spread), ANY, ITEM,
+     "An item is the list of the arguments, not the one argument"},
+
+    {"raw", 0, NULL, JOB, FLAG, AT(raw), ANY, RESULT,
+     "Print strings as they are, without quotes; all else as JSON"},
+    {"unordered", 0, NULL, ITEMS, FLAG, AT(job.unordered), ANY, RESULT,
+     "Print results as they finish"},
+    {"errors", 0, "FILE", ITEMS, TEXT, AT(errors), ANY, RESULT,
+     "Write what failed there, with the number of the item, not among the results"},
+    {"logs", 0, NULL, JOB, FLAG, AT(logs), ANY, RESULT,
+     "Show what the tasks print, on standard error: HOST/SLOT ITEM: LINE"},
+    {"quiet", 'q', NULL, ITEMS | INIT | PRELOAD, FLAG, AT(quiet), ANY, RESULT, "No progress bar"},
+    {"joblog", 0, "FILE", ITEMS, TEXT, AT(joblog), ANY, RESULT,
+     "Write a line about each item that ended; what FILE had is replaced, but for --resume"},
+    {"resume", 0, NULL, ITEMS, FLAG, AT(resume), ANY, RESULT,
+     "Leave out the items that ended according to the joblog, and go on with it"},
+    {"resume-failed", 0, NULL, ITEMS, FLAG, AT(resume_failed), ANY, RESULT,
+     "The same, but those that failed run again"},
+    {"halt", 0, "WHEN[,fail=N]", ITEMS, TEXT, AT(halt), ANY, RESULT,
+     "Stop when N items failed (default 1): now cancels what runs, soon lets finish what was "
+     "given out. Exit status 1"},
+
+    {"chunk", 0, "ITEMS", ITEMS, COUNT, AT(job.chunk), 1, 1 << 20, NULL, HOW,
+     "Items a task (default: chosen by the time they take)"},
+    {"retries", 0, "N", JOB, COUNT, AT(job.retries), 0, 1000, NULL, HOW,
+     "Further attempts for an item whose executor or worker was lost (default 2; 0 runs each item "
+     "at most once)"},
+    {"retry-errors", 0, NULL, JOB, FLAG, AT(job.retry_errors), ANY, HOW,
+     "Retry items that raised, too"},
+    {"item-timeout", 0, "SECONDS", JOB, TIME, AT(job.item_timeout_ms), ANY, HOW,
+     "How long an item may run; then it is interrupted, and killed if it does not stop"},
+    {"queue-timeout", 0, "SECONDS", JOB, TIME, AT(job.queue_timeout_ms), ANY, HOW,
+     "How long a task may wait for a worker"},
+    {"deadline", 0, "SECONDS", JOB, TIME, AT(job.deadline_ms), ANY, HOW,
+     "Items that are unfinished after this time fail"},
+    {"weight", 0, "1..1000", ITEMS, COUNT, AT(job.weight), 1, 1000, NULL, HOW,
+     "Share of the fleet against other clients (default 1)"},
+    {"seed", 0, "N", JOB, NUMERAL, AT(seed), 0, UINT64_MAX, NULL, HOW,
+     "Give each item a random state of its own: the same results for the same seed, whatever "
+     "runs it"},
+    {"priority", 0, "0..7", ITEMS, COUNT, AT(job.priority), 0, 7, NULL, HOW,
+     "Among this client's jobs; 7 goes first"},
+    {"require", 0, "KEY=VALUE", JOB, TEXTS, AT(require), ANY, HOW,
+     "Run on workers with this label only; may be repeated"},
+
+    {"connect", 'c', "ENDPOINTS", CONNECTS, TEXT, AT(endpoints), ANY, BROKER,
+     "Brokers to try in turn, commas between (default $PEACH_BROKER or tcp://127.0.0.1:5001; "
+     "HOST:PORT, HOST and PORT are short for tcp://HOST:PORT)"},
+    {"insecure", 0, NULL, CONNECTS, FLAG, AT(insecure), ANY, BROKER,
+     "Connect to addresses that are not loopback although nothing is encrypted or authenticated"},
+    {"patience", 0, "SECONDS", CONNECTS, TIME, AT(patience_ms), ANY, BROKER,
+     "Go on so long while a broker that was there is away (default 30)"},
+    {"timeout", 't', "SECONDS", CONNECTS | RUN, TIME, AT(timeout_ms), ANY, BROKER,
+     "Give up after this time (exit status 3): a broker that is not there yet is waited for so "
+     "long "
+     "(default 3 s), and results (default for ever)"},
+    {"json", 'j', NULL, JSON, FLAG, AT(json), ANY, BROKER, "Print JSON, for programs"},
+};
+/* clang-format on */
+enum { OPTIONS = sizeof table / sizeof *table, KEYS = 256 };
+
+/* The configuration may have these, for whatever command. */
+static bool is_configurable(const option_t *o) { return o->group == BROKER; }
+
+/* What argp and getopt know an option by: its letter, or its place in the table. */
+static int key_of(const option_t *o) { return o->letter ? o->letter : KEYS + (int)(o - table); }
+
+enum { ENTRIES = OPTIONS + GROUPS + 1 };
+
+/* Those of the commands, or only what the configuration may have of them, as argp has them: with a
+   title before each group. */
+static void list_entries(struct argp_option entries[ENTRIES], unsigned commands, bool configurable)
 {
-    char *end;
-    unsigned long value = strtoul(text, &end, 10);
-    if (*end || end == text || strchr(text, '-') || value < min || value > max)
-        argp_error(state, "%s: '%s' is not a whole number from %lu to %lu", what, text, min, max);
-    return value;
+    int group = OWN;
+    for (const option_t *o = table; o < table + OPTIONS; o++) {
+        if (!(o->commands & commands) || (configurable && !is_configurable(o))) continue;
+        if (o->group != group)
+            *entries++ = (struct argp_option){.doc = titles[o->group], .group = o->group + 1};
+        group = o->group;
+        *entries++ = (struct argp_option){o->name, key_of(o), o->value, 0, o->help, o->group + 1};
+    }
+    *entries = (struct argp_option){0};
 }
 
-uint64_t option_time(struct argp_state *state, const char *text, const char *what)
+bool options_find_commands(const char *name, char *text, size_t size)
+{
+    size_t count, used = 0, length = strcspn(name, "=");
+    const command_t *const *commands = all_commands(&count);
+    unsigned having = 0;
+    for (const option_t *o = table; o < table + OPTIONS; o++)
+        if (strncmp(o->name, name, length) == 0 && !o->name[length]) having |= o->commands;
+    for (size_t i = 0; i < count && used < size; i++)
+        if (commands[i]->bit & having)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+                                     commands[i]->name);
+    return used > 0;
+}
+
+/* ---- values ---- */
+
+static void store(options_t *options, const option_t *o, uint64_t number)
+{
+    char *place = (char *)options + o->offset;
+    if (o->size == sizeof(uint64_t))
+        *(uint64_t *)place = number;
+    else if (o->size == sizeof(bool))
+        *(bool *)place = number != 0;
+    else
+        *(unsigned *)place = (unsigned)number;
+}
+
+static uint64_t whole_number(struct argp_state *state, const option_t *o, const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno || *end || end == text || strchr(text, '-') || number < o->least || number > o->most)
+        argp_error(state, "--%s: '%s' is not a whole number from %llu to %llu", o->name, text,
+                   (unsigned long long)o->least, (unsigned long long)o->most);
+    return number;
+}
+
+static uint64_t milliseconds(struct argp_state *state, const option_t *o, const char *text)
 {
     char *end;
     double seconds = strtod(text, &end);
     if (*end || end == text || !(seconds >= 0.001 && seconds <= 1e6))
-        argp_error(state, "%s: '%s' is not a number of seconds from 0.001 to 1000000", what, text);
+        argp_error(state, "--%s: '%s' is not a number of seconds from 0.001 to 1000000", o->name,
+                   text);
     return (uint64_t)(seconds * 1000 + 0.5);
 }
 
-static error_t parse_connect(int key, char *arg, struct argp_state *state)
+static bool is_among(const char *words, const char *text)
 {
-    connect_options_t *o = state->input;
-    char *end;
-    double seconds;
-    switch (key) {
-    case KEY_CONNECT: o->endpoints = arg; break;
-    case KEY_JSON: o->json = true; break;
-    case KEY_TIMEOUT:
-        seconds = strtod(arg, &end);
-        if (*end || end == arg || !(seconds >= 0 && seconds < 1e6))
-            argp_error(state, "--timeout: '%s' is not a number of seconds", arg);
-        o->timeout_ms = (int)(seconds * 1000);
-        break;
-    default: return ARGP_ERR_UNKNOWN;
+    for (size_t length; *words; words += length + (words[length] == ' ')) {
+        length = strcspn(words, " ");
+        if (strncmp(words, text, length) == 0 && !text[length]) return true;
     }
-    return 0;
+    return false;
 }
 
-static const struct argp_option connect_entries[] = {
-    {"connect", KEY_CONNECT, "ENDPOINTS", 0,
-     "Brokers to try in turn, commas between (default $PEACH_BROKER or tcp://127.0.0.1:5001)", 90},
-    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Give up after this time (exit status 3)", 90},
-    {"json", KEY_JSON, NULL, 0, "Print JSON, for programs", 90},
-    {0}};
-
-const struct argp connect_argp = {connect_entries, parse_connect, NULL, NULL, NULL, NULL, NULL};
-
-void job_options_init(job_options_t *options)
+static void take(options_t *options, struct argp_state *state, const option_t *o, char *text)
 {
-    *options = (job_options_t){.job = peach_job_defaults};
-    options->job.require = options->require;
-    options->job.progress = print_progress;
-}
-
-static const char source_name[] = "the source";
-
-static error_t parse_job(int key, char *arg, struct argp_state *state)
-{
-    job_options_t *o = state->input;
-    switch (key) {
-    case KEY_CHUNK:
-        o->job.chunk = (uint32_t)option_number(state, arg, 1, 1 << 20, "--chunk");
+    void *place = (char *)options + o->offset;
+    switch (o->kind) {
+    case FLAG: store(options, o, true); break;
+    case COUNT: store(options, o, whole_number(state, o, text)); break;
+    case TIME: store(options, o, milliseconds(state, o, text)); break;
+    case NUMERAL:
+        whole_number(state, o, text);
+        *(const char **)place = text;
         break;
-    case KEY_RETRIES: o->job.retries = (int)option_number(state, arg, 0, 1000, "--retries"); break;
-    case KEY_PRIORITY:
-        o->job.priority = (uint32_t)option_number(state, arg, 0, 7, "--priority");
+    case WORD:
+        if (!is_among(o->words, text))
+            argp_error(state, "--%s: '%s' is none of: %s", o->name, text, o->words);
+        *(const char **)place = text;
         break;
-    case KEY_SEED:
-        o->job.seed = option_number(state, arg, 0, UINT64_MAX, "--seed");
-        o->job.seeded = true;
-        break;
-    case KEY_REQUIRE:
-        if (o->job.require_count == 64) argp_error(state, "more than 64 requirements");
-        o->require[o->job.require_count++] = arg;
-        break;
-    case KEY_RETRY_ERRORS: o->job.retry_errors = true; break;
-    case KEY_ITEM_TIMEOUT:
-        o->job.item_timeout_ms = (unsigned)option_time(state, arg, "--item-timeout");
-        break;
-    case KEY_QUEUE_TIMEOUT:
-        o->job.queue_timeout_ms = (unsigned)option_time(state, arg, "--queue-timeout");
-        break;
-    case KEY_DEADLINE: o->job.deadline_ms = option_time(state, arg, "--deadline"); break;
-    case KEY_WEIGHT:
-        o->job.weight = (unsigned)option_number(state, arg, 1, 1000, "--weight");
-        break;
-    case KEY_LOGS: o->job.log = print_line; break;
-    case KEY_SOURCE: o->source = arg; break;
-    case KEY_UNORDERED: o->job.unordered = true; break;
-    case KEY_QUIET: o->quiet = true; break;
-    case ARGP_KEY_ARG: /* FUNC, unless the source is in its place, and all that follows */
-        o->function = o->source ? source_name : arg;
-        o->items = state->argv + state->next - (o->source != NULL);
-        o->item_count = (int)(state->argv + state->argc - o->items);
-        state->next = state->argc;
-        break;
-    case ARGP_KEY_END:
-        if (o->source) o->function = source_name;
-        if (!o->function) argp_error(state, "FUNC is missing");
-        o->job.progress_arg = &o->quiet;
-        break;
-    default: return ARGP_ERR_UNKNOWN;
+    case TEXT: *(const char **)place = text; break;
+    case TEXTS: {
+        texts_t *texts = place;
+        if (texts->count == MAX_TEXTS) argp_error(state, "--%s: more than %d", o->name, MAX_TEXTS);
+        texts->items[texts->count++] = text;
     }
-    return 0;
+    }
 }
 
-static const struct argp_option job_entries[] = {
-    {"chunk", KEY_CHUNK, "ITEMS", 0, "Items a task (default: chosen by the time they take)", 50},
-    {"retries", KEY_RETRIES, "N", 0,
-     "Further attempts for an item whose executor or worker was lost (default 2; 0 runs each item "
-     "at most once)",
-     50},
-    {"retry-errors", KEY_RETRY_ERRORS, NULL, 0, "Retry items that raised, too", 50},
-    {"item-timeout", KEY_ITEM_TIMEOUT, "SECONDS", 0,
-     "How long an item may run; then it is interrupted, and killed if it does not stop", 50},
-    {"queue-timeout", KEY_QUEUE_TIMEOUT, "SECONDS", 0, "How long a task may wait for a worker", 50},
-    {"deadline", KEY_DEADLINE, "SECONDS", 0, "Items that are unfinished after this time fail", 50},
-    {"weight", KEY_WEIGHT, "1..1000", 0, "Share of the fleet against other clients (default 1)",
-     50},
-    {"seed", KEY_SEED, "N", 0,
-     "Give each item a random state of its own: the same results for the same seed, whatever "
-     "runs it",
-     50},
-    {"priority", KEY_PRIORITY, "0..7", 0, "Among this client's jobs; 7 goes first", 50},
-    {"require", KEY_REQUIRE, "KEY=VALUE", 0, "Run on workers with this label only; may be repeated",
-     50},
-    {"source", KEY_SOURCE, "TEXT", 0,
-     "Run this Python function, an expression ('lambda x: x*x') or statements with a def, in "
-     "place of FUNC",
-     50},
-    {"logs", KEY_LOGS, NULL, 0,
-     "Show what the tasks print, on standard error: HOST/SLOT ITEM: LINE", 50},
-    {"unordered", KEY_UNORDERED, NULL, 0, "Print results as they finish", 50},
-    {"quiet", KEY_QUIET, NULL, 0, "No progress bar", 50},
-    {0}};
+/* ---- parsing ---- */
 
-const struct argp job_argp = {job_entries, parse_job, NULL, NULL, NULL, NULL, NULL};
-
-bool put_source(peach_t *fleet, job_options_t *options)
+static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    if (!options->source) return true;
-    peach_value_t *text = peach_value_string(options->source);
-    options->code = peach_put(fleet, &text, PUT_MS);
-    options->job.code = options->code;
-    return options->code != NULL;
+    options_t *options = state->input;
+    if (key == ARGP_KEY_ARGS) {
+        options->arguments = state->argv + state->next;
+        options->argument_count = (size_t)(state->argc - state->next);
+        if (!options->command->arguments)
+            argp_error(state, "'%s': no arguments, options only", options->arguments[0]);
+        return 0;
+    }
+    for (const option_t *o = table; o < table + OPTIONS; o++) {
+        if (!(o->commands & options->command->bit) || key_of(o) != key) continue;
+        take(options, state, o, arg);
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
 }
 
-void parse_options(const struct argp *argp, int argc, char **argv, void *input)
+int usage_error(const options_t *options, const char *format, ...)
 {
-    bool connects = false;
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "peach %s: ", options->command->name);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, " (peach %s --help)\n", options->command->name);
+    va_end(args);
+    return EXIT_USAGE;
+}
+
+/* The option is unknown here: whose is it, or what was meant? */
+static void refuse(const options_t *options, const struct argp_option *entries, const char *word)
+{
+    char text[512], commands[256];
+    if (word[1] == '-' && options_find_commands(word + 2, commands, sizeof commands))
+        snprintf(text, sizeof text, "'%.100s' is an option of %s, not of this command", word,
+                 commands);
+    else
+        arguments_explain(entries, word, text, sizeof text);
+    exit(usage_error(options, "%s", text));
+}
+
+/* argv with the options of the configuration that this command has. */
+static char **configured(const command_t *command, int *argc, char **argv)
+{
+    struct argp_option configurable[ENTRIES], here[ENTRIES];
     char error[1024];
-    for (const struct argp_child *c = argp->children; c && c->argp; c++)
-        connects |= c->argp == &connect_argp;
-    if (connects)
-        argv = config_arguments("client", connect_entries, &argc, argv, error, sizeof error);
+    int given = *argc;
+    list_entries(configurable, ~0U, true);
+    list_entries(here, command->bit, true);
+    argv = config_arguments("client", configurable, argc, argv, error, sizeof error);
     if (!argv) {
         complain("%s", error);
         exit(EXIT_USAGE);
     }
-    /* In order: what follows FUNC is items, also when it looks like an option (-5). */
-    argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, input);
+    int kept = 1, from_file = *argc - given;
+    for (int i = 1; i < *argc; i++) {
+        if (i <= from_file && arguments_unknown(here, 2, argv + i - 1)) continue;
+        argv[kept++] = argv[i];
+    }
+    *argc = kept;
+    return argv;
 }
 
-peach_t *connect_fleet(const connect_options_t *options, int *code)
+/* The words that options refer to, as long as the program runs. */
+static char **sorted;
+
+void options_parse(options_t *options, const command_t *command, int argc, char **argv)
 {
-    peach_error_t error;
-    int timeout_ms = options->timeout_ms >= 0 && options->timeout_ms < CONNECT_MS
-                         ? options->timeout_ms
-                         : CONNECT_MS;
-    peach_t *fleet = peach_connect(options->endpoints, timeout_ms, &error);
-    if (!fleet) {
-        complain("%s", error.message);
-        *code = exit_code_of(error.status);
+    struct argp_option entries[ENTRIES];
+    static const struct argp_child help[] = {{&arguments_help, 0, NULL, 0}, {0}};
+    const struct argp argp = {entries, parse, command->arguments, command->about, help, NULL, NULL};
+    *options = (options_t){.command = command, .started_ms = clock_ms(), .job = peach_job_defaults};
+    list_entries(entries, command->bit, false);
+    argv = configured(command, &argc, argv);
+    const char *unknown = arguments_unknown(entries, argc, argv);
+    if (unknown) refuse(options, entries, unknown);
+    sorted = arguments_sort(entries, &argc, argv);
+    if (!sorted) {
+        complain("%s", peach_status_text(PEACH_E_MEMORY));
+        exit(EXIT_FAILED);
     }
-    return fleet;
+    argp_parse(&argp, argc, sorted, ARGP_NO_HELP, NULL, options);
+    options->job.require = options->require.items;
+    options->job.require_count = options->require.count;
+    if (options->seed) {
+        options->job.seeded = true;
+        options->job.seed = strtoull(options->seed, NULL, 10);
+    }
 }

@@ -111,12 +111,11 @@ def test_a_cmake_project_finds_the_package(prefix, tmp_path):
                        capture_output=True)
 
 
-def test_the_manual_page_has_every_command(prefix):
-    page = find(prefix, "peach.1").read_text()
-    commands = subprocess.run([str(prefix / "bin" / "peach"), "--help"], capture_output=True,
-                              text=True, check=True).stdout
-    names = [line.split()[0] for line in commands.splitlines() if line.startswith("  ")
-             and not line.startswith("  peach")]
-    assert len(names) == 12
-    for name in names:
-        assert f".B peach {name}\n" in page or f".B {name}\n" in page, name
+def test_the_manual_page_and_the_completion_are_there(prefix):
+    version = subprocess.run([str(prefix / "bin" / "peach"), "--version"], capture_output=True,
+                             text=True, check=True).stdout.strip()
+    assert f'"{version}" "User Commands"' in find(prefix, "peach.1").read_text()
+    for program in ("peach-broker", "peach-worker"):
+        assert find(prefix, f"{program}.1").read_text() == ".so man1/peach.1\n"
+    script = find(prefix, "share/bash-completion/completions/peach")
+    subprocess.run(["bash", "-n", str(script)], check=True)

@@ -9,8 +9,9 @@ def test_source_is_an_expression_or_statements():
     assert lines(peach("run", "-n", 1, "--source", text, 1, 4, check=0)) == [2.0, 3.0]
 
 
-def test_source_without_items_is_no_error():
-    assert peach("run", "-n", 1, "--source", "lambda x: x", check=0).stdout == ""
+def test_source_takes_the_place_of_func():
+    done = peach("run", "-n", 1, "--source", "lambda x: x", check=2)
+    assert "no items" in done.stderr and "FUNC" not in done.stderr
     assert "FUNC is missing" in peach("run", "-n", 1, check=2).stderr
 
 

@@ -74,8 +74,14 @@ PyObject *array_memory(const peach_value_t *value)
 
 PyObject *array_from_value(const peach_value_t *value)
 {
-    size_t ndim = peach_value_array_ndim(value);
+    size_t size, ndim = peach_value_array_ndim(value);
     const uint64_t *dims = peach_value_array_shape(value);
+    if (ndim == 0 && peach_value_array_dtype(value) == PEACH_DTYPE_UINT64) {
+        /* What is beyond int64: numpy would make a double of it with the first addition. */
+        uint64_t number;
+        memcpy(&number, peach_value_array_bytes(value, &size), sizeof number);
+        return PyLong_FromUnsignedLongLong(number);
+    }
     PyObject *bytes = array_memory(value);
     PyObject *view = bytes ? PyMemoryView_FromObject(bytes) : NULL;
     PyObject *shape = view ? PyTuple_New((Py_ssize_t)ndim) : NULL;

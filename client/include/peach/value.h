@@ -162,16 +162,17 @@ PEACH_EXPORT int peach_value_unpack(const void *bytes, size_t size, peach_value_
 /* ---- JSON ---- */
 
 /* Reads one JSON text. An integer beyond int64 is an error: it would lose digits as a double.
-   On failure *value_p is NULL and error (of error_size bytes, or NULL) says what is wrong
-   and where. */
+   0; PEACH_E_JSON; PEACH_E_LIMIT for such an integer and for what is nested too deep;
+   PEACH_E_MEMORY: then *value_p is NULL and error (of error_size bytes, or NULL) says what is
+   wrong and where. */
 PEACH_EXPORT int peach_value_from_json(const char *text, size_t size, peach_value_t **value_p,
                                        char *error, size_t error_size);
 
 /* One line of JSON, to be freed with free(); NULL when memory is out. Arrays
    become nested lists; what JSON lacks is written as an object that from_json
    reads back: bytes {"$bytes": "<base64>"}, {"$float": "nan"}, "inf" or "-inf", and a
-   uint64 beyond int64 {"$uint": "<digits>"}. A Python object becomes {"$pickle": [bytes, buffer, ...]}, which is not read
-   back. */
+   uint64 beyond int64 {"$uint": "<digits>"}. A Python object becomes
+   {"$pickle": [bytes, buffer, ...]}, which is not read back. */
 PEACH_EXPORT char *peach_value_to_json(const peach_value_t *self);
 
 #ifdef __cplusplus

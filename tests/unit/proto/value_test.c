@@ -276,9 +276,11 @@ static void an_integer_beyond_64_bits_is_an_error_that_names_it(void **state)
     peach_value_t *value;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(peach_value_from_json(bad[i], strlen(bad[i]), &value, error, sizeof error),
-                         PEACH_E_JSON);
+                         PEACH_E_LIMIT);
         assert_null(value);
         assert_non_null(strstr(error, named[i]));
+        assert_int_equal(peach_value_from_json(bad[i], strlen(bad[i]), &value, NULL, 0),
+                         PEACH_E_LIMIT);
     }
     const char *ends = "[9223372036854775807,-9223372036854775808]";
     assert_int_equal(peach_value_from_json(ends, strlen(ends), &value, NULL, 0), 0);

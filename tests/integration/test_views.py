@@ -1,0 +1,76 @@
+"""What people see of a fleet: status, workers, functions."""
+import os
+
+from conftest import BIN, EXAMPLES, HERE, lines, until
+
+TASKS = HERE / "tasks.py"
+MULTIP = EXAMPLES / "multip.py"
+
+
+def test_columns_fit_what_is_in_them(fleet):
+    """operations.N28: labels stood among the preloads, and a long host shifted its line"""
+    label = "host=worker-7f9c6d5b4-abcde.compute.internal.example"
+    fleet.worker(1, TASKS, args=("--label", label, "--label", "gpu=1"))
+    fleet.worker(2, MULTIP)
+    text = fleet("workers", check=0).stdout
+    rows = text.splitlines()
+    at = rows[0].index("PRELOADS")
+    assert sorted(row[at:] for row in rows[1:]) == ["multip.py", "tasks.py"]
+    labels = [row[rows[0].index("LABELS"):at].strip() for row in rows[1:]]
+    assert sorted(labels) == ["", f"{label},gpu=1"]
+    assert "[" not in text
+
+
+def test_one_is_one_and_two_are_two(fleet):
+    """operations.N25: "1 workers, 1 clients", and the client was the command itself"""
+    fleet.worker(1, MULTIP)
+    text = fleet("status", check=0).stdout
+    assert "1 worker, 1 slot, 2 functions, 0 clients" in text
+    waiting = fleet.start("peach", "map", "--require", "x=1", "fnc", "1")
+    until(lambda: len(fleet.view()["clients"]) == 2, 10)
+    assert " 1 client\n" in fleet("status", check=0).stdout
+    waiting.stop()
+
+
+def test_a_function_is_shown_once(fleet):
+    """operations.N25: fnc and multip.fnc are one"""
+    fleet.worker(1, MULTIP, BIN.parent / "examples" / "mathx.so", "datetime:datetime.now")
+    rows = fleet("functions", check=0).stdout.splitlines()
+    names = [row.split()[0] for row in rows[1:]]
+    assert names == sorted(names) and len(set(names)) == len(names)
+    assert {"fnc", "func", "square", "prime", "datetime.now"} <= set(names)
+    assert not {"multip.fnc", "mathx.square", "datetime.datetime.now"} & set(names)
+    assert {f["name"] for f in fleet.view()["functions"]} >= {"multip.fnc", "fnc"}  # JSON has all
+
+
+def test_versions_that_a_worker_had_before_are_not_shown(fleet, script):
+    """operations.N20, operations.O15: each push of an edited file added a line"""
+    fleet.worker(1)
+    fleet.worker(1)
+    for version in range(3):
+        path = script(f"def f(x):\n    return {version}\n")
+        fleet("preload", path, check=0)
+    text = fleet("functions", check=0).stdout
+    assert len(text.splitlines()) == 2 and "several versions" not in text
+    assert text.splitlines()[1].split()[-2:] == ["2", "2"]
+    assert "1 function," in fleet("status", check=0).stdout
+
+
+def test_versions_that_differ_between_workers_are(fleet, tmp_path):
+    for version in (1, 2):
+        folder = tmp_path / str(version)
+        folder.mkdir()
+        (folder / "same.py").write_text(f"def f(x):\n    return {version}\n")
+        fleet.worker(1, folder / "same.py")
+    rows = fleet("functions", check=0).stdout.splitlines()[1:]
+    assert len(rows) == 2 and all("several versions" in row for row in rows)
+
+
+def test_init_tells_where_the_log_is(fleet, tmp_path):
+    """operations.N31, and "where worker logs are is only in --help" """
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    fleet.env.update(env)
+    done = fleet("init", "-n", 1, check=0)
+    assert f"{tmp_path}/peach/worker.log" in done.stderr
+    assert os.path.exists(tmp_path / "peach" / "worker.log")
+    assert lines(fleet("map", "--source", "lambda x: x", 1, check=0)) == [1]
