@@ -6,6 +6,7 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -59,7 +60,8 @@ int crew_start(worker_t *w, seat_t *seat, char *error, size_t error_size)
     int rc = start_process(w, seat, template, error, error_size);
     if (rc) return rc;
     seat->restart_ms = seat->ending_ms = 0;
-    seat->seen_claim = seat->sent_items = seat->bytes = 0;
+    seat->begun = seat->sent_items = seat->bytes = 0;
+    seat->taken_back = 0;
     seat->retiring = false;
     *seat->killed = 0;
     orders_clear_batch(seat);
@@ -205,6 +207,17 @@ static void lose_template(worker_t *w)
         if (!w->seats[i].process.channel) w->seats[i].failures = 0;
 }
 
+void crew_kill(seat_t *seat, const char *why, ...)
+{
+    va_list args;
+    if (*seat->killed) return;
+    va_start(args, why);
+    vsnprintf(seat->killed, sizeof seat->killed, why, args);
+    va_end(args);
+    log_say(LOG_WARN, "executor %d: %s", (int)seat->process.pid, seat->killed);
+    slot_kill(&seat->process);
+}
+
 void crew_died(worker_t *w, seat_t *seat)
 {
     char cause[256];
@@ -212,8 +225,10 @@ void crew_died(worker_t *w, seat_t *seat)
     bool loaded = seat->lacking == 0;
     bool working = seat->order_count > 0 || (seat->retiring && loaded);
     slot_reap(&seat->process, cause, sizeof cause);
-    if (*seat->killed) snprintf(cause, sizeof cause, "%s", seat->killed);
-    log_say(LOG_DETAIL_ONLY, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
+    if (*seat->killed)
+        snprintf(cause, sizeof cause, "%s", seat->killed);
+    else
+        log_say(LOG_DETAIL_ONLY, "executor %d: %s", (int)pid, seat->retiring ? "replaced" : cause);
     prints_read(w, seat, true);
     orders_lost(w, seat, pid, cause);
     if (!loaded) loads_died(w, seat, cause);
@@ -285,10 +300,8 @@ static void weigh(worker_t *w, seat_t *seat)
     seat->weighed_ms = w->now_ms;
     seat->bytes = memory_bytes(seat->process.pid, most);
     if (seat->bytes <= most) return;
-    snprintf(seat->killed, sizeof seat->killed,
-             "the executor was killed: it took %llu MiB of memory, over its limit of %llu",
-             (unsigned long long)(seat->bytes >> 20), (unsigned long long)(most >> 20));
-    slot_kill(&seat->process);
+    crew_kill(seat, "the executor was killed: it took %llu MiB of memory, over its limit of %llu",
+              (unsigned long long)(seat->bytes >> 20), (unsigned long long)(most >> 20));
 }
 
 /* One that is to be replaced, and has nothing to do, ends; if it does not, it is ended. */
@@ -297,10 +310,7 @@ static void watch_end(worker_t *w, seat_t *seat)
     if (!seat->retiring || seat->order_count > 0 || seat->process.pid <= 0) return;
     if (!seat->ending_ms) seat->ending_ms = w->now_ms;
     if (w->now_ms - seat->ending_ms < w->options.grace_ms || *seat->killed) return;
-    snprintf(seat->killed, sizeof seat->killed, "the executor did not end: it was killed");
-    log_say(LOG_NOTE, "executor %d did not end within its grace time: it is killed",
-            (int)seat->process.pid);
-    slot_kill(&seat->process);
+    crew_kill(seat, "the executor did not end within its grace time: it was killed");
 }
 
 /* What executors started and left behind came to us: it is not to stay a zombie. */

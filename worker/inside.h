@@ -104,7 +104,8 @@ typedef struct {
     list_t orders; /* sent to it, oldest first */
     size_t order_count;
     bool sending;                /* its channel has something to write */
-    uint64_t seen_claim;         /* at the last look */
+    uint64_t begun;              /* tasks, for all that we have seen */
+    uint32_t taken_back;         /* tasks below this that were not begun were taken back */
     uint32_t copy;               /* the request for it, while a template has not answered; 0 */
     uint64_t asked_ms;           /* when that was sent */
     size_t lacking;              /* preloads that it was sent and has not answered for */
@@ -230,11 +231,20 @@ void link_goodbye(worker_t *w, link_t *link);
 
 /* ---- orders.c ---- */
 
+void order_free(worker_t *w, order_t *order);
+
+/* Reports the end of an order without results; the broker queues what is missing. */
+void order_end(worker_t *w, order_t *order);
+uint64_t order_items(const order_t *order);
+
+/* Whether it is to run at most once. Only then is it asked which of its items have begun. */
+bool order_is_once(const order_t *order);
+void order_note_begun(order_t *order, uint32_t first, uint32_t count);
+
 /* The order of that number that the seat has; NULL when it has none. */
 order_t *orders_at(const seat_t *seat, uint64_t number);
 
 void orders_take(worker_t *w, link_t *link, wire_message_t *message);
-void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel);
 
 /* Nothing is in the seat's batch any more. */
 void orders_clear_batch(seat_t *seat);
@@ -245,20 +255,42 @@ void orders_pump(worker_t *w);
 /* The executor's results go to their brokers. */
 void orders_results(worker_t *w, seat_t *seat, wire_message_t *message);
 
-/* The seat's executor died: the order that it ran is charged, the others wait again. */
-void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause);
+/* The worker stops at once: what runs is charged, the rest goes back. */
+void orders_abandon(worker_t *w);
+
+void orders_clear(worker_t *w);
+
+/* ---- stops.c ---- */
+
+void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel);
+
+/* The broker's session is over: its orders are nobody's. What had begun of those that are to
+   run at most once is remembered. */
+void orders_forget(worker_t *w, link_t *link);
 
 /* Takes back what waits behind a long order; gives back what waits too long; interrupts
    items whose time is over, and kills what does not stop. */
 void orders_look(worker_t *w);
 
-/* The worker stops at once: what runs is charged, the rest goes back. */
-void orders_abandon(worker_t *w);
+/* ---- claims.c ---- */
 
-/* The broker's session is over: its orders are nobody's. What had begun of those that are to
-   run at most once is remembered. */
-void orders_forget(worker_t *w, link_t *link);
-void orders_clear(worker_t *w);
+/* Whether the page can be believed: its token is as we made it, only we say what is taken back,
+   and tasks begin in their order and once. */
+bool claims_are_sane(const seat_t *seat);
+
+/* Notes how far the executor is, and whether it has moved since the last look. false when the
+   page cannot be believed. */
+bool claims_look(seat_t *seat, bool *moved);
+
+/* A result of the task of that number came: it had begun. */
+void claims_note(seat_t *seat, uint64_t number);
+
+/* The executor's orders that it has not begun wait again. false when the page cannot be
+   believed. */
+bool claims_take_back(worker_t *w, seat_t *seat);
+
+/* The seat's executor died: the order that it ran is charged, the others wait again. */
+void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause);
 
 /* ---- verdicts.c: what had begun at brokers that are lost ---- */
 
@@ -335,6 +367,9 @@ void crew_answer(worker_t *w);
 void crew_retire(worker_t *w, seat_t *seat);
 void crew_receive(worker_t *w, seat_t *seat);
 void crew_died(worker_t *w, seat_t *seat);
+
+/* Ends its executor at once; why is what its item and the log are told. */
+void crew_kill(seat_t *seat, const char *why, ...) __attribute__((format(printf, 2, 3)));
 
 /* Notices executors that have ended; restarts what is due. */
 void crew_keep(worker_t *w);

@@ -12,8 +12,6 @@
 static const uint64_t ahead_ns = 2000000; /* work that an executor may hold ahead */
 static const unsigned max_ahead = 1024;   /* and orders */
 static const uint64_t worth_ns = 100000;  /* work for which it is worth waking an executor */
-static const uint64_t give_back_ms = 50;  /* waiting longer, an order goes back to its broker */
-enum { AGAIN_MS = 100 };                  /* before an interrupt is repeated */
 
 /* ---- life of an order ---- */
 
@@ -26,7 +24,7 @@ static void free_job(worker_t *w, Peach__Job *job, size_t *uses)
     free(uses);
 }
 
-static void order_free(worker_t *w, order_t *order)
+void order_free(worker_t *w, order_t *order)
 {
     list_remove(&order->node);
     w->order_count--;
@@ -37,8 +35,7 @@ static void order_free(worker_t *w, order_t *order)
     pool_put(&w->orders, order);
 }
 
-/* Reports the end of an order without results; the broker queues what is missing. */
-static void order_end(worker_t *w, order_t *order)
+void order_end(worker_t *w, order_t *order)
 {
     Peach__Result result = PEACH__RESULT__INIT;
     result.ended = true;
@@ -49,12 +46,11 @@ static void order_end(worker_t *w, order_t *order)
     order_free(w, order);
 }
 
-static bool is_once(const order_t *order) { return order->job->origin.len > 0; }
+bool order_is_once(const order_t *order) { return order->job->origin.len > 0; }
 
-/* Which items have begun is only asked of orders that are to run at most once. */
-static void note_begun(order_t *order, uint32_t first, uint32_t count)
+void order_note_begun(order_t *order, uint32_t first, uint32_t count)
 {
-    if (is_once(order)) ranges_remove(&order->left, first, count);
+    if (order_is_once(order)) ranges_remove(&order->left, first, count);
 }
 
 /* The set of the items that the lease has. */
@@ -63,13 +59,14 @@ static void init_left(order_t *order)
     uint32_t next = 0;
     ranges_init(&order->left, 0, order->items);
     for (size_t i = 0; i < order->todo_count; i++) {
-        if (order->todo[i].first > next) note_begun(order, next, order->todo[i].first - next);
+        if (order->todo[i].first > next) order_note_begun(order, next, order->todo[i].first - next);
         next = order->todo[i].first + order->todo[i].count;
     }
-    if (order->todo_count > 0 && next < order->items) note_begun(order, next, order->items - next);
+    if (order->todo_count > 0 && next < order->items)
+        order_note_begun(order, next, order->items - next);
 }
 
-static uint64_t order_items(const order_t *order)
+uint64_t order_items(const order_t *order)
 {
     uint64_t items = 0;
     for (size_t i = 0; i < order->todo_count; i++) items += order->todo[i].count;
@@ -124,7 +121,7 @@ static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
     order->job_uses = copy->uses;
     ++*order->job_uses;
     order->since_ms = w->now_ms;
-    if (is_once(order)) init_left(order);
+    if (order_is_once(order)) init_left(order);
     list_append(&w->waiting, &order->node);
     w->order_count++;
 }
@@ -304,21 +301,6 @@ void orders_pump(worker_t *w)
         if (w->seats[i].process.channel) flush_seat(&w->seats[i]);
 }
 
-/* The executor's orders that it has not begun wait again. */
-static void take_back(worker_t *w, seat_t *seat)
-{
-    uint32_t first = shared_take_back(seat->process.shared, seat->process.sent);
-    node_t *previous;
-    for (node_t *n = seat->orders.head.prev; n != &seat->orders.head; n = previous) {
-        previous = n->prev;
-        if (LIST_ITEM(n, order_t, node)->number < first) break;
-        list_remove(n);
-        list_prepend(&w->waiting, n);
-        seat->order_count--;
-        seat->sent_items -= order_items(LIST_ITEM(n, order_t, node));
-    }
-}
-
 /* ---- from the executors ---- */
 
 order_t *orders_at(const seat_t *seat, uint64_t number)
@@ -336,7 +318,7 @@ static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elaps
     seat->failures = 0;
     if (!order->link)
         verdicts_add(w, order);
-    else if (is_once(order))
+    else if (order_is_once(order))
         verdicts_note_end(w, order);
     order_free(w, order);
 }
@@ -345,13 +327,14 @@ static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peac
 {
     order_t *order = orders_at(seat, result->id);
     if (!order) return;
+    claims_note(seat, order->number);
     for (size_t j = 0; j < result->n_segments; j++)
-        note_begun(order, result->segments[j]->first, result->segments[j]->count);
+        order_note_begun(order, result->segments[j]->first, result->segments[j]->count);
     for (size_t j = 0; j < result->n_failures; j++) {
         Peach__Failure *failure = result->failures[j];
         failure->host = w->host;
         failure->pid = (uint32_t)seat->process.pid;
-        note_begun(order, failure->item, failure->count ? failure->count : 1);
+        order_note_begun(order, failure->item, failure->count ? failure->count : 1);
     }
     if (order->link)
         link_result(order->link, message, result, order->lease, w->host,
@@ -370,248 +353,13 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
             wire_single_t result = wire_single(results->singles[i], row, &offset);
             order_t *order = orders_at(seat, result.id);
             if (!order) continue;
-            note_begun(order, 0, 1);
+            claims_note(seat, order->number);
+            order_note_begun(order, 0, 1);
             if (order->link) link_single(order->link, &result, order->lease);
             order_done(w, seat, order, result.elapsed_us);
         }
     }
     if (seat->order_count == 0 && seat_worn(w, seat)) crew_retire(w, seat);
-}
-
-/* ---- deaths ---- */
-
-static bool has_item(const order_t *order, uint32_t item)
-{
-    for (size_t i = 0; i < order->todo_count; i++)
-        if (item >= order->todo[i].first && item - order->todo[i].first < order->todo[i].count)
-            return true;
-    return order->todo_count == 0 && item < order->items;
-}
-
-static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const char *cause)
-{
-    Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
-    Peach__Result result = PEACH__RESULT__INIT;
-    failure.item = item;
-    failure.count = 1;
-    failure.status = PEACH_E_DIED;
-    failure.message = (char *)cause;
-    if (order->cancelled) {
-        failure.status = PEACH_E_CANCELLED;
-    } else if (order->expiring && order->expired_item == item) {
-        failure.status = PEACH_E_TIMEOUT;
-        failure.message = "the item ran longer than its limit and did not stop: its executor "
-                          "was killed";
-    }
-    failure.host = w->host;
-    failure.pid = (uint32_t)pid;
-    result.failures = &failures;
-    result.n_failures = 1;
-    result.ended = true;
-    note_begun(order, item, 1);
-    if (order->link)
-        link_result(order->link, NULL, &result, order->lease, "", 0);
-    else
-        verdicts_add(w, order);
-    order_free(w, order);
-}
-
-/* The tasks that the executor had begun. Its page may be scribbled on: then the first of its
-   orders is taken to be the one that ran, so that what does this is charged for it. */
-static uint64_t begun_tasks(const seat_t *seat, uint32_t *item)
-{
-    const node_t *first = list_first(&seat->orders);
-    const order_t *order = first ? LIST_ITEM(first, order_t, node) : NULL;
-    uint64_t claimed = shared_claimed(seat->process.shared), seen = seat->seen_claim >> 32;
-    *item = atomic_load(&seat->process.shared->item);
-    if (!order) return claimed;
-    bool sane = claimed >= seen && claimed <= seat->process.sent;
-    /* What it has not begun it cannot have died of: it had begun something. */
-    if (!sane) claimed = (uint64_t)order->number + 1;
-    for (const node_t *n = first; n; n = list_next(&seat->orders, n)) {
-        const order_t *ran = LIST_ITEM(n, order_t, node);
-        if (ran->number + 1 != claimed) continue;
-        uint32_t start = ran->todo_count ? ran->todo[0].first : 0;
-        if (*item >= ran->items || !has_item(ran, *item)) *item = start;
-    }
-    return claimed;
-}
-
-void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause)
-{
-    uint32_t item;
-    uint64_t claimed = begun_tasks(seat, &item);
-    list_t again;
-    list_init(&again);
-    for (node_t *n; (n = list_first(&seat->orders)) != NULL;) {
-        order_t *order = LIST_ITEM(n, order_t, node);
-        list_remove(n);
-        if (order->number + 1 == claimed)
-            charge(w, order, item, pid, cause); /* it was the one that ran */
-        else if (order->number < claimed)
-            order_end(w, order); /* it was over, but not all of it was reported */
-        else
-            list_append(&again, n);
-    }
-    seat->order_count = 0;
-    for (node_t *n; (n = again.head.prev) != &again.head;) { /* in front, in their order */
-        list_remove(n);
-        list_prepend(&w->waiting, n);
-    }
-}
-
-/* ---- cancelling ---- */
-
-static order_t *find_lease(const list_t *list, const link_t *link, uint64_t lease)
-{
-    for (node_t *n = list_first(list); n; n = list_next(list, n)) {
-        order_t *order = LIST_ITEM(n, order_t, node);
-        if (order->link == link && order->lease == lease) return order;
-    }
-    return NULL;
-}
-
-static void interrupt(worker_t *w, seat_t *seat, order_t *order)
-{
-    if (order->cancelled) return;
-    order->cancelled = true;
-    order->kill_ms = w->now_ms + w->options.grace_ms;
-    order->again_ms = w->now_ms + AGAIN_MS;
-    slot_interrupt(&seat->process, order->number, SHARED_WHOLE);
-}
-
-/* Nobody waits for it any more, but its client asks what had begun: the item that runs is
-   interrupted, and the order ends behind it. */
-static void interrupt_item(worker_t *w, seat_t *seat, order_t *order)
-{
-    order->kill_ms = w->now_ms + w->options.grace_ms;
-    order->again_ms = w->now_ms + AGAIN_MS;
-    atomic_store(&seat->process.shared->yield, order->number + 1);
-    slot_interrupt(&seat->process, order->number, atomic_load(&seat->process.shared->item));
-}
-
-/* What runs ends after its item. */
-static void give_back(worker_t *w, seat_t *seat, order_t *order)
-{
-    (void)w;
-    atomic_store(&seat->process.shared->yield, order->number + 1);
-}
-
-/* An order that has not begun ends; one that has goes to stop. */
-static void stop_lease(worker_t *w, link_t *link, uint64_t lease,
-                       void (*stop)(worker_t *, seat_t *, order_t *))
-{
-    order_t *order = find_lease(&w->waiting, link, lease);
-    for (unsigned i = crew_first(w); i < w->seat_count && !order; i++) {
-        seat_t *seat = &w->seats[i];
-        order_t *held = find_lease(&seat->orders, link, lease);
-        if (!held) continue;
-        if (held->number >= shared_claimed(seat->process.shared)) take_back(w, seat);
-        order = find_lease(&w->waiting, link, lease);
-        if (!order) stop(w, seat, held);
-        break;
-    }
-    if (order) order_end(w, order);
-}
-
-void orders_cancel(worker_t *w, link_t *link, const Peach__Cancel *cancel)
-{
-    for (size_t i = 0; i < cancel->n_leases; i++) stop_lease(w, link, cancel->leases[i], interrupt);
-    for (size_t i = 0; i < cancel->n_give_back; i++)
-        stop_lease(w, link, cancel->give_back[i], give_back);
-}
-
-/* Orders of that broker that wait end. */
-static void forget_waiting(worker_t *w, const link_t *link)
-{
-    node_t *next;
-    for (node_t *n = list_first(&w->waiting); n; n = next) {
-        next = list_next(&w->waiting, n);
-        order_t *order = LIST_ITEM(n, order_t, node);
-        if (order->link != link) continue;
-        verdicts_add(w, order);
-        order_free(w, order);
-    }
-}
-
-void orders_forget(worker_t *w, link_t *link)
-{
-    verdicts_session_over(w, link);
-    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
-        seat_t *seat = &w->seats[i];
-        if (list_empty(&seat->orders)) continue;
-        take_back(w, seat);
-        for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n)) {
-            order_t *order = LIST_ITEM(n, order_t, node);
-            if (order->link != link) continue;
-            order->link = NULL;
-            if (is_once(order))
-                interrupt_item(w, seat, order);
-            else
-                interrupt(w, seat, order);
-        }
-    }
-    forget_waiting(w, link);
-}
-
-/* ---- the regular look ---- */
-
-/* Interrupts the running item if its time is over. */
-static void watch_time(worker_t *w, seat_t *seat, order_t *order)
-{
-    const shared_t *page = seat->process.shared;
-    unsigned limit_ms = order->job->item_ms;
-    if (w->options.item_ms && (!limit_ms || limit_ms > w->options.item_ms))
-        limit_ms = w->options.item_ms;
-    if (!limit_ms || order->cancelled) return;
-    uint32_t item = atomic_load(&page->item);
-    uint64_t began_ms = atomic_load(&page->began_ms), now_ms = clock_ms();
-    if (order->expiring && order->expired_item != item) {
-        order->expiring = false; /* it stopped */
-        order->kill_ms = order->again_ms = 0;
-    }
-    if (order->expiring || now_ms < began_ms || now_ms - began_ms <= limit_ms + SHARED_COARSE_MS)
-        return;
-    order->expiring = true;
-    order->expired_item = item;
-    order->kill_ms = w->now_ms + w->options.grace_ms;
-    order->again_ms = w->now_ms + AGAIN_MS;
-    atomic_store(&seat->process.shared->limit_ms, limit_ms);
-    slot_interrupt(&seat->process, order->number, item);
-}
-
-static void look_at(worker_t *w, seat_t *seat)
-{
-    if (!seat->process.shared) return;
-    uint64_t claim = atomic_load(&seat->process.shared->claim);
-    if (claim == seat->seen_claim && seat->order_count > 1) take_back(w, seat);
-    seat->seen_claim = claim;
-    for (node_t *n = list_first(&seat->orders); n; n = list_next(&seat->orders, n)) {
-        order_t *order = LIST_ITEM(n, order_t, node);
-        if (order->number + 1 == claim >> 32) watch_time(w, seat, order);
-        if (order->again_ms && w->now_ms >= order->again_ms) {
-            order->again_ms = w->now_ms + AGAIN_MS;
-            slot_interrupt_again(&seat->process, order->number);
-        }
-        if (!order->kill_ms || w->now_ms < order->kill_ms) continue;
-        log_say(LOG_NOTE, "executor %d does not stop: killed", (int)seat->process.pid);
-        slot_kill(&seat->process);
-        order->kill_ms = order->again_ms = 0;
-    }
-}
-
-void orders_look(worker_t *w)
-{
-    for (unsigned i = crew_first(w); i < w->seat_count; i++) look_at(w, &w->seats[i]);
-    crew_balance(w);
-    orders_pump(w);
-    /* Who waits although it was to be short: another worker may be free. */
-    node_t *next;
-    for (node_t *n = list_first(&w->waiting); n; n = next) {
-        next = list_next(&w->waiting, n);
-        order_t *order = LIST_ITEM(n, order_t, node);
-        if (w->draining || w->now_ms - order->since_ms > give_back_ms) order_end(w, order);
-    }
 }
 
 void orders_abandon(worker_t *w)

@@ -10,7 +10,7 @@
 void output_item(const executor_t *x, uint32_t number, uint32_t item)
 {
     fflush(NULL);
-    dprintf(PRINT_FD, PRINT_MARK, (unsigned long long)x->shared->print_token, number, item);
+    dprintf(PRINT_FD, PRINT_MARK, (unsigned long long)x->shared->token, number, item);
 }
 
 void output_end(const executor_t *x) { output_item(x, PRINT_NOBODY, 0); }

@@ -85,8 +85,7 @@ static void end_text(lines_t *self, char *text, size_t length)
 static char *find_mark(const seat_t *seat, char *line, size_t length)
 {
     char mark[PRINT_MARK_BYTES + 32];
-    snprintf(mark, sizeof mark, PRINT_MARK, (unsigned long long)seat->process.shared->print_token,
-             0u, 0u);
+    snprintf(mark, sizeof mark, PRINT_MARK, (unsigned long long)seat->process.token, 0u, 0u);
     return memmem(line, length, mark, PRINT_MARK_BYTES);
 }
 

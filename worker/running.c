@@ -1,8 +1,9 @@
 /* This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
-
 #include "executor.h"
+
+#include "group.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -115,12 +116,15 @@ typedef struct {
     failure_t failure;
 } found_t;
 
-/* An item that was stopped failed because of that. */
+/* An item that was stopped failed because of that, whatever it made of it: what it returns may
+   be of a child that was interrupted, too. */
 static void tell_stop(const executor_t *x, uint32_t number, uint32_t index, failure_t *failure)
 {
-    if (failure->status != PEACH_E_RAISED || !shared_stops(x->shared, number, index)) return;
+    if (!shared_stops(x->shared, number, index)) return;
+    group_end_since(x->now_ns);
+    if (failure->status && failure->status != PEACH_E_RAISED) return;
     if (shared_stops_task(x->shared, number))
-        failure->status = PEACH_E_CANCELLED;
+        failure_set(failure, PEACH_E_CANCELLED, "%s", peach_status_text(PEACH_E_CANCELLED));
     else
         failure_set(failure, PEACH_E_TIMEOUT, "the item ran longer than its limit of %g s",
                     atomic_load(&x->shared->limit_ms) / 1000.0);
@@ -183,9 +187,10 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
     peach_value_t *value =
         function->runtime->call(function->runtime, function->handle, &call, scratch, failure);
     executor_check_fork();
-    if (!value) tell_stop(x, number, index, failure);
+    tell_stop(x, number, index, failure);
     if (args != one) free(args);
-    return value;
+    if (failure->status && value && value != scratch) peach_value_destroy(&value);
+    return failure->status ? NULL : value;
 }
 
 /* Runs the items first..first+count-1; false when the task was cancelled, or is to be

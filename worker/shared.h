@@ -51,7 +51,7 @@ typedef struct {
     _Atomic uint32_t preload;  /* that is being loaded (its request), 0: none */
     _Atomic uint32_t waiting;  /* its task has submitted tasks of its own that have not ended */
     _Atomic uint32_t taken;    /* messages with results that the supervisor has read */
-    uint64_t print_token;      /* nobody else writes it by chance */
+    uint64_t token;            /* the page's: nobody else writes it by chance */
 } shared_t;
 
 #define SHARED_WHOLE UINT32_MAX

@@ -95,7 +95,8 @@ static bool make_page(slot_t *self, int *theirs)
     void *memory = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE, MAP_SHARED, *theirs, 0);
     if (memory == MAP_FAILED) return false;
     self->shared = memory;
-    randombytes_buf(&self->shared->print_token, sizeof self->shared->print_token);
+    randombytes_buf(&self->token, sizeof self->token);
+    self->shared->token = self->token;
     return true;
 }
 

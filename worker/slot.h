@@ -20,7 +20,8 @@ typedef struct {
     channel_t *channel; /* non-blocking */
     int print_fd;       /* what its tasks print; non-blocking; -1: nothing more comes */
     shared_t *shared;
-    uint32_t sent; /* tasks sent to this process so far */
+    uint64_t token; /* the page's, as it was made */
+    uint32_t sent;  /* tasks sent to this process so far */
 } slot_t;
 
 /* Starts an executor; threads goes into OMP_NUM_THREADS and its like. With control_p it is

@@ -291,3 +291,27 @@ def script(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Build a plugin and return its path: C text before its functions, each of which has the
+    value of a C expression."""
+
+    def build(text="", name="native", **functions):
+        made = "".join(f"static peach_value_t *{f}(peach_call_t *call, const peach_value_t *const "
+                       f"*args, size_t count)\n{{ (void)call; (void)args; (void)count; "
+                       f"return {value}; }}\n" for f, value in functions.items())
+        added = "".join(f'    if (rc == 0) rc = peach_plugin_function(plugin, "{f}", {f});\n'
+                        for f in functions)
+        source, path = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
+        source.write_text(f"#include <peach/plugin.h>\n{text}\n{made}"
+                          f"int peach_plugin_init(peach_plugin_t *plugin)\n{{\n    int rc = 0;\n"
+                          f"{added}    return rc;\n}}\n")
+        made = tmp_path / f"{name}.so.new"
+        subprocess.run(["cc", "-shared", "-fPIC", "-I", ROOT / "client" / "include", source, "-o",
+                        made], check=True, timeout=60)
+        made.replace(path)
+        return path
+
+    return build

@@ -84,4 +84,4 @@ def test_run_starts_by_copies(script):
                  check=0)
     assert lines(done) == [[0, 0.5, 1, 1.5, 2], [0, 0.75, 1.5, 2.25, 3]]
     wrong = peach("run", "--start", "clone", "fnc", "1", check=2)
-    assert "neither spawn nor fork" in wrong.stderr
+    assert "none of: spawn fork" in wrong.stderr
