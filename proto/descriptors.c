@@ -4,7 +4,9 @@
 #include "descriptors.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 static struct rlimit before;
 
@@ -18,6 +20,16 @@ void descriptors_raise(void)
 void descriptors_restore(void)
 {
     if (before.rlim_cur > 0) setrlimit(RLIMIT_NOFILE, &before);
+}
+
+bool descriptors_spare(unsigned count)
+{
+    int fds[64];
+    unsigned made = 0;
+    while (made < count && made < 64 && (fds[made] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        made++;
+    for (unsigned i = 0; i < made; i++) close(fds[i]);
+    return made == count;
 }
 
 void descriptors_count(uint32_t *open, uint32_t *limit)

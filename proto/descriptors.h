@@ -6,6 +6,7 @@
 #ifndef PEACH_DESCRIPTORS_H
 #define PEACH_DESCRIPTORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* As many as the system lets us have: the usual soft limit of 1,024 is for programs that use
@@ -14,6 +15,9 @@ void descriptors_raise(void);
 
 /* The limit that was there before, for a program of others that this process becomes. */
 void descriptors_restore(void);
+
+/* Whether this process may have so many more open (up to 64). */
+bool descriptors_spare(unsigned count);
 
 /* How many this process has open, and may have. 0 where it is not known. */
 void descriptors_count(uint32_t *open, uint32_t *limit);

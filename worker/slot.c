@@ -43,6 +43,20 @@ static void become_ordinary(void)
     descriptors_restore();
 }
 
+/* Closes all but standard descriptors and these, in order to have some for what comes. */
+static void close_others(const int *ours, size_t count)
+{
+    unsigned from = 3;
+    for (;;) {
+        unsigned next = ~0U;
+        for (size_t i = 0; i < count; i++)
+            if (ours[i] >= (int)from && (unsigned)ours[i] < next) next = (unsigned)ours[i];
+        if (next > from) close_range(from, next - 1, 0);
+        if (next == ~0U) return;
+        from = next + 1;
+    }
+}
+
 /* In the child: nothing of the supervisor's but the executor's ends of channel, page and pipe. */
 static void become_executor(const char *executor, const int ours[3], int control, pid_t parent,
                             unsigned index, unsigned threads)
@@ -51,6 +65,7 @@ static void become_executor(const char *executor, const int ours[3], int control
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(127);
     setpgid(0, 0); /* Ctrl-C on the terminal is the supervisor's to handle */
+    close_others((const int[]){ours[0], ours[1], ours[2], control}, 4);
     int high[3], high_control = control < 0 ? -1 : fcntl(control, F_DUPFD, 10);
     for (int i = 0; i < 3; i++) high[i] = fcntl(ours[i], F_DUPFD, 10);
     if (dup2(high[0], CHANNEL_FD) < 0 || dup2(high[1], SHARED_FD) < 0 ||

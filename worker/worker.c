@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "inside.h"
 
+#include "descriptors.h"
 #include "endpoint.h"
 
 #include <errno.h>
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+enum { SPARE_DESCRIPTORS = 16 }; /* for brokers, preloads and values */
 
 static int make_labels(worker_t *w, char *error, size_t size)
 {
@@ -63,6 +66,7 @@ static bool has_python(const worker_t *w)
     return access(path, R_OK) == 0;
 }
 
+/* With less than it asks for of what the system lets it have, the worker has fewer slots. */
 static int start_crew(worker_t *w, char *error, size_t size)
 {
     unsigned most = crew_most(w);
@@ -76,17 +80,22 @@ static int start_crew(worker_t *w, char *error, size_t size)
     w->seats[0].template = w->options.fork;
     /* Copies of the template are our children, and orphans of tasks are collected. */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return PEACH_E_SYSTEM;
-    int rc = 0;
     for (unsigned i = 0; i < w->seat_count; i++) { /* the template first */
-        if ((rc = crew_start(w, &w->seats[i], error, size)) == 0) continue;
-        if (i == crew_first(w) || (errno != EMFILE && errno != ENFILE && errno != EAGAIN)) break;
-        log_say(LOG_WARN, "%s: the worker goes on with %u slots instead of %u (ulimit -n, -u)",
-                error, i - crew_first(w), w->options.slots);
-        w->options.slots = i - crew_first(w);
-        w->seat_count = i;
-        return 0;
+        int rc = crew_start(w, &w->seats[i], error, size), why = rc ? errno : 0;
+        unsigned started = i + (rc == 0) - crew_first(w);
+        bool lacks = why == EMFILE || why == ENFILE || why == EAGAIN;
+        if (rc && (!lacks || i <= crew_first(w))) return rc;
+        if (!rc && (i < crew_first(w) || descriptors_spare(SPARE_DESCRIPTORS))) continue;
+        if (started == w->options.slots) break;
+        log_say(
+            LOG_WARN,
+            "the worker goes on with %u slots instead of %u: %s (ulimit -n and -u, or LimitNOFILE= "
+            "and TasksMax= of systemd)",
+            started, w->options.slots, rc ? error : "there are no descriptors for more");
+        w->options.slots = started;
+        w->seat_count = crew_first(w) + started;
     }
-    return rc;
+    return 0;
 }
 
 worker_t *worker_new(const worker_options_t *options, int *status, char *error, size_t error_size)
