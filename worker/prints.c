@@ -39,12 +39,12 @@ static void send_lines(lines_t *self)
     self->count = 0;
 }
 
-static void add_line(lines_t *self, const order_t *order, const char *text)
+static void add_line(lines_t *self, const order_t *order, const char *text, bool notice)
 {
     if (self->count == LINES || (self->count > 0 && self->link != order->link)) send_lines(self);
     bool takes = link_takes_lines(order->link);
     if (!takes && order->link->losing) return;
-    if (!takes) text = "(output from here on is lost: it was not taken in time)";
+    if (!takes) text = "output from here on is lost: it was not taken in time";
     order->link->losing = !takes;
     char *valid = wire_text(text);
     if (!valid) return;
@@ -56,29 +56,43 @@ static void add_line(lines_t *self, const order_t *order, const char *text)
     line->host = self->w->host;
     line->pid = (uint32_t)self->seat->process.pid;
     line->slot = (uint32_t)(self->seat - self->w->seats) - crew_first(self->w);
-    line->notice = *text == PRINT_NOTICE;
-    self->texts[self->count] = valid;
-    line->text = valid + line->notice;
+    line->notice = notice || !takes;
+    self->texts[self->count] = line->text = valid;
     self->pointers[self->count++] = line;
+}
+
+/* The order whose the lines are that come now; NULL when nobody wants them. */
+static const order_t *order_of(const lines_t *self)
+{
+    const printed_t *p = &self->seat->printed;
+    const order_t *order = p->marked ? orders_at(self->seat, p->number) : NULL;
+    return order && order->link && order->job->logs ? order : NULL;
 }
 
 /* A line of text, without its end; its bytes may be written to. */
 static void end_text(lines_t *self, char *text, size_t length)
 {
     printed_t *p = &self->seat->printed;
-    const order_t *order = p->marked ? orders_at(self->seat, p->number) : NULL;
-    bool wanted = order && order->link;
-    text[length] = 0;
-    if (*text == PRINT_NOTICE && wanted && order->job->logs) {
-        add_line(self, order, text);
-    } else if (!wanted || order->job->logs != WIRE_LOGS_ALL) {
+    const order_t *order = order_of(self);
+    if (!order || order->job->logs != WIRE_LOGS_ALL) {
         text[length] = '\n'; /* nobody asked for it */
         log_pass(text, length + 1);
     } else if (p->bytes <= MOST_BYTES) {
         p->bytes += length + 1;
-        add_line(self, order,
-                 p->bytes <= MOST_BYTES ? text : "(more than 1 MiB of output: the rest is lost)");
+        text[length] = 0;
+        bool more = p->bytes > MOST_BYTES;
+        add_line(self, order, more ? "more than 1 MiB of output: the rest is lost" : text, more);
     }
+}
+
+/* What the executor says of the job. */
+static void end_notice(lines_t *self, const char *text)
+{
+    const order_t *order = order_of(self);
+    if (order)
+        add_line(self, order, text, true);
+    else
+        log_say(LOG_NOTE, "executor %d: %s", (int)self->seat->process.pid, text);
 }
 
 /* The mark of the seat's process in the line, or NULL: tasks may print such bytes, too. */
@@ -98,10 +112,12 @@ static void end_line(lines_t *self)
         memchr(p->line, *PRINT_MARK, p->length) ? find_mark(self->seat, p->line, p->length) : NULL;
     size_t length = mark ? (size_t)(mark - p->line) : p->length;
     p->line[p->length] = 0;
+    bool notice = mark && mark[PRINT_MARK_BYTES] == PRINT_NOTICE;
     bool read = mark && sscanf(mark + PRINT_MARK_BYTES, "%u %u", &number, &item) == 2;
     if (!mark || length > 0) end_text(self, p->line, length);
+    if (notice) end_notice(self, mark + PRINT_MARK_BYTES + 1);
     p->length = 0;
-    if (!mark) return;
+    if (!mark || notice) return;
     p->marked = read && number != PRINT_NOBODY;
     p->number = number;
     p->item = item;

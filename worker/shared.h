@@ -23,13 +23,15 @@ typedef struct {
     uint32_t number;
 } shared_request_t;
 
-/* In that pipe what follows this, to the end of the line, says whose the following lines are:
-   the page's token, task number and item. With PRINT_NOBODY they are nobody's in particular. */
+/* In that pipe a mark, to the end of its line, says whose the following lines are: the page's
+   token, task number and item. With PRINT_NOBODY they are nobody's in particular. Tasks may
+   write any bytes there, but do not know the token. */
 #define PRINT_MARK "\x01%016llx %u %u\n"
 enum { PRINT_MARK_BYTES = 1 + 16 + 1 }; /* up to the task number */
 #define PRINT_NOBODY UINT32_MAX
-/* And a line that begins with this is the executor's own. */
-#define PRINT_NOTICE '\x02'
+/* With this in place of the numbers the rest of the line is what the executor itself says. */
+#define PRINT_NOTICE '!'
+#define PRINT_NOTICE_LINE "\x01%016llx !%s\n"
 
 /* Set in the environment of executors that take no pickles. */
 #define NO_PUSH_VARIABLE "PEACH_NO_PUSH"

@@ -143,7 +143,7 @@ def test_memory_of_children_counts(fleet, script):
 def test_the_first_process_of_a_container_reaps_what_comes_to_it(fleet, script):
     """operations.O15: a zombie each."""
     worker = fleet.start("peach-worker", "--slots", 1, "-l", script(STARTS),
-                         prefix=("unshare", "--pid", "--fork", "--mount-proc"))
+                         prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     until(lambda: fleet.count_ready() == 1, 20)
     assert lines(fleet("map", "--quiet", "orphan", "1..10", check=0)) == [1] * 10
     supervisor = executors(worker)[0]

@@ -297,7 +297,7 @@ static PyObject *say_notice(PyObject *module, PyObject *text)
     (void)module;
     const char *line = PyUnicode_AsUTF8(text);
     if (!line) return NULL;
-    dprintf(PRINT_FD, "%c%s\n", PRINT_NOTICE, line);
+    dprintf(PRINT_FD, PRINT_NOTICE_LINE, (unsigned long long)page->token, line);
     Py_RETURN_NONE;
 }
 
