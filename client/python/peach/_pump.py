@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 
-from ._errors import exception_of
+from ._errors import NoFunction, exception_of
 from ._future import Future
 
 MOST = 4096  # results that are taken at a time
@@ -63,16 +63,22 @@ class Stream:
             if failure is None:
                 future.set_result(value)
             else:
-                future.set_exception(exception_of(failure))
+                error = exception_of(failure)
+                future.set_exception(error)
+                if isinstance(error, NoFunction) and error.status == "PEACH_E_NO_FUNCTION":
+                    self.fail_waiting(error)  # as would each of them, a few at a time
         return True
 
     def fail(self, error):
         for future in self.running.values():
             future.set_exception(error)
+        self.running.clear()
+        self.fail_waiting(error)
+
+    def fail_waiting(self, error):
         for _, future in self.waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
-        self.running.clear()
         self.waiting.clear()
 
 
