@@ -149,10 +149,13 @@ static size_t message_size(const channel_t *self, int *status)
     const buffer_t *in = &self->in;
     size_t have = in->end - in->begin;
     uint64_t head[HEAD_WORDS], size;
-    if (have < sizeof head) return 0;
+    if (have == 0) return 0;
+    if (memcmp(in->bytes + in->begin, &mark, have < sizeof mark ? have : sizeof mark) != 0)
+        *status = PEACH_E_PROTOCOL;
+    if (*status || have < sizeof head) return 0;
     memcpy(head, in->bytes + in->begin, sizeof head);
     uint64_t count = head[1];
-    if (head[0] != mark || count == 0 || count > WIRE_MAX_FRAMES + 1) {
+    if (count == 0 || count > WIRE_MAX_FRAMES + 1) {
         *status = PEACH_E_PROTOCOL;
         return 0;
     }

@@ -61,6 +61,49 @@ static void a_function_that_nobody_has_fails_with_its_name(void **state)
     shell_destroy(&t);
 }
 
+static void a_function_that_nobody_has_fails_with_what_there_is(void **state)
+{
+    (void)state;
+    shell_t *t = shell_new(NULL);
+    add_worker(t, 1, 2, "f");
+    sched_client_t *c = sched_client_add(t->sched, t);
+    job(t, c, 0, "g", 0, 2);
+    for (uint64_t i = 1; i <= 5; i++) submit(t, c, 0, i, 100);
+    for (uint64_t now = 1000; now <= 1900; now += 100) sched_tick(t->sched, now);
+    assert_int_equal(t->failed_items, 500);
+    assert_non_null(strstr(t->fail_message, " (is it not like g)"));
+    shell_destroy(&t);
+}
+
+/* In a fleet where a worker loads and never gets ready. */
+static uint64_t failed_after(uint64_t ms, const sched_label_t *require)
+{
+    shell_t *t = shell_new(NULL);
+    add_worker(t, 1, 1, "f");
+    sched_worker_t *loads = add_worker(t, 2, 1, NULL);
+    sched_worker_loading(t->sched, loads, true);
+    sched_client_t *c = sched_client_add(t->sched, t);
+    sched_job_spec_t spec = {
+        .id = 0, .function = "g", .require = require, .require_count = require != NULL};
+    void **user;
+    assert_int_equal(sched_job(t->sched, c, &spec, &user), 0);
+    *user = &job_names[0];
+    submit(t, c, 0, 1, 3);
+    for (uint64_t now = 1000; now <= 1000 + ms; now += 100) sched_tick(t->sched, now);
+    uint64_t failed = t->failed_items;
+    shell_destroy(&t);
+    return failed;
+}
+
+static void who_loads_is_waited_for_but_not_for_ever(void **state)
+{
+    (void)state;
+    assert_int_equal(failed_after(55000, NULL), 0);
+    assert_int_equal(failed_after(65000, NULL), 3);
+    const sched_label_t gpu = {"gpu", "1"}; /* it does not have that, whatever it loads */
+    assert_int_equal(failed_after(3000, &gpu), 3);
+}
+
 static void a_function_that_is_being_loaded_is_waited_for(void **state)
 {
     (void)state;
@@ -537,6 +580,8 @@ int main(void)
         cmocka_unit_test(a_task_goes_to_a_worker_that_has_its_function),
         cmocka_unit_test(labels_that_a_job_requires_are_honoured),
         cmocka_unit_test(a_function_that_nobody_has_fails_with_its_name),
+        cmocka_unit_test(a_function_that_nobody_has_fails_with_what_there_is),
+        cmocka_unit_test(who_loads_is_waited_for_but_not_for_ever),
         cmocka_unit_test(a_function_that_is_being_loaded_is_waited_for),
         cmocka_unit_test(a_fleet_without_workers_is_waited_for),
         cmocka_unit_test(tasks_are_spread_over_free_workers),

@@ -4,12 +4,15 @@
 #include "block.h"
 #include "unit.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -151,6 +154,95 @@ static void nothing_else_is_opened(void **state)
     block_pool_destroy(&pool);
 }
 
+static size_t descriptors(void)
+{
+    size_t count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (readdir(folder)) count++;
+    closedir(folder);
+    return count;
+}
+
+static void what_is_only_read_keeps_no_descriptor(void **state)
+{
+    enum { BLOCKS = 40 };
+    (void)state;
+    block_pool_t *pool = block_pool_new();
+    block_t *mine[BLOCKS], *theirs[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        mine[i] = block_new(pool, i % 2 ? SIZE : BLOCK_LEAST);
+        memset(block_data(mine[i]), i, block_size(mine[i]));
+    }
+    size_t before = descriptors();
+    for (int i = 0; i < BLOCKS; i++) {
+        theirs[i] = block_open(block_name(mine[i]));
+        block_settle(theirs[i]);
+        assert_null(block_name(theirs[i]));
+    }
+    assert_true(descriptors() <= before + 1);
+    for (int i = 0; i < BLOCKS; i++) {
+        block_unref(mine[i]); /* and it is there although its owner has no use for it */
+        const uint8_t *bytes = block_data(theirs[i]);
+        assert_int_equal(bytes[0], i);
+        assert_int_equal(bytes[block_size(theirs[i]) - 1], i);
+        block_unref(theirs[i]);
+    }
+    block_pool_destroy(&pool);
+}
+
+/* So many are left. */
+static void limit_descriptors(size_t spare)
+{
+    struct rlimit limit;
+    int next = dup(0);
+    close(next);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = (rlim_t)next + spare;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void where_descriptors_are_scarce_values_travel_otherwise(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    getrlimit(RLIMIT_NOFILE, &before);
+    block_pool_t *pool = block_pool_new();
+    block_t *block = block_new(pool, SIZE), *opened[64];
+    memset(block_data(block), 7, SIZE);
+    block_unref(block_open(block_name(block))); /* keeps its reserve */
+    limit_descriptors(3);
+    assert_null(block_new(pool, SIZE + 1)); /* more than half is in use: send a frame */
+    for (int i = 0; i < 64; i++) {
+        opened[i] = block_open(block_name(block)); /* with the last ones it is a copy */
+        assert_non_null(opened[i]);
+        assert_int_equal(((uint8_t *)block_data(opened[i]))[SIZE - 1], 7);
+    }
+    int left = open("/dev/null", O_RDONLY);
+    assert_true(left >= 0); /* and there are some for who uses us */
+    close(left);
+    for (int i = 0; i < 64; i++) block_unref(opened[i]);
+    setrlimit(RLIMIT_NOFILE, &before);
+    block_unref(block);
+    block_pool_destroy(&pool);
+}
+
+static void a_file_size_limit_is_respected(void **state)
+{
+    (void)state;
+    struct rlimit before, less;
+    getrlimit(RLIMIT_FSIZE, &before);
+    less = before;
+    less.rlim_cur = 100000;
+    setrlimit(RLIMIT_FSIZE, &less);
+    block_pool_t *pool = block_pool_new();
+    assert_null(block_new(pool, SIZE)); /* and no SIGXFSZ ends us */
+    block_t *small = block_new(pool, 50000);
+    assert_non_null(small);
+    block_unref(small);
+    block_pool_destroy(&pool);
+    setrlimit(RLIMIT_FSIZE, &before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +251,9 @@ int main(void)
         cmocka_unit_test(a_block_outlives_its_pool),
         cmocka_unit_test(a_reader_that_is_killed_costs_its_block_only),
         cmocka_unit_test(nothing_else_is_opened),
+        cmocka_unit_test(what_is_only_read_keeps_no_descriptor),
+        cmocka_unit_test(where_descriptors_are_scarce_values_travel_otherwise),
+        cmocka_unit_test(a_file_size_limit_is_respected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,6 +106,13 @@ static void ranges_behave_as_a_set_of_items(void **state)
             assert_int_equal(told, left);
             assert_int_equal(ranges_items(&set), left);
             assert_int_equal(ranges_empty(&set), left == 0);
+            ranges_t copy; /* is a set of its own */
+            assert_true(ranges_copy(&copy, &set));
+            for (uint32_t i = 0; i < ITEMS; i++)
+                assert_int_equal(ranges_remove(&copy, i, 1), there[i]);
+            assert_true(ranges_empty(&copy));
+            ranges_clear(&copy);
+            assert_int_equal(ranges_items(&set), left);
         }
         ranges_clear(&set);
     }

@@ -115,11 +115,30 @@ static void what_is_not_kept_goes_with_the_connection(void **state)
     put(&e, 3, false);
     assert_int_equal(outbox_send(&e.box, e.out, NULL), 0);
     assert_true(e.box.bytes > 0); /* the kept one */
+    assert_int_equal(e.box.loose_bytes, 0);
     reconnect(&e);
     assert_true(outbox_rewind(&e.box, 0));
     assert_int_equal(outbox_send(&e.box, e.out, NULL), 0);
     assert_int_equal(take(&e, 8, got), 1);
     assert_int_equal(got[0], 2);
+    destroy_ends(&e);
+}
+
+static void what_waits_and_may_be_lost_is_counted(void **state)
+{
+    (void)state;
+    ends_t e;
+    setup_ends(&e);
+    put(&e, 1, true);
+    assert_int_equal(e.box.loose_bytes, 0);
+    put(&e, 2, false);
+    size_t one = e.box.loose_bytes;
+    assert_true(one > 0 && one < e.box.bytes);
+    put(&e, 3, false);
+    assert_int_equal(e.box.loose_bytes, 2 * one);
+    reconnect(&e);
+    assert_true(outbox_rewind(&e.box, 0));
+    assert_int_equal(e.box.loose_bytes, 0);
     destroy_ends(&e);
 }
 
@@ -159,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_kept_arrives_once_and_in_order_whenever_the_connection_breaks),
         cmocka_unit_test(what_is_not_kept_goes_with_the_connection),
+        cmocka_unit_test(what_waits_and_may_be_lost_is_counted),
         cmocka_unit_test(a_number_that_cannot_be_is_refused),
         cmocka_unit_test(time_in_which_a_process_was_stopped_does_not_count),
     };

@@ -72,17 +72,51 @@ static void messages_of_any_size_arrive_in_order(void **state)
     channel_destroy(&ends[1]);
 }
 
-static void a_stream_that_is_none_is_refused(void **state)
+static void refuses(const void *noise, size_t size)
 {
-    (void)state;
     channel_t *ends[2];
     wire_message_t *message;
     open_channels(ends);
-    const char noise[64] = "this is no message at all, somebody printed into the socket";
-    assert_int_equal(write(channel_fd(ends[0]), noise, sizeof noise), sizeof noise);
-    assert_true(channel_get(ends[1], &message) == PEACH_E_PROTOCOL);
+    assert_int_equal(write(channel_fd(ends[0]), noise, size), size);
+    assert_int_equal(channel_get(ends[1], &message), PEACH_E_PROTOCOL);
     channel_destroy(&ends[0]);
     channel_destroy(&ends[1]);
+}
+
+static void a_stream_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    /* As soon as eight bytes are there: more may never come, and what comes is a message. */
+    refuses("this is no message at all, somebody printed into the socket", 58);
+    refuses("12345678", 8);
+    const uint64_t huge[] = {1, (uint64_t)1 << 40}, many[] = {(uint64_t)1 << 60, 1}, none[2] = {0};
+    refuses(huge, sizeof huge);
+    refuses(many, sizeof many);
+    refuses(none, sizeof none);
+}
+
+/* A head that is right but for what it announces. */
+static void a_message_that_would_be_too_large_is_refused(void **state)
+{
+    (void)state;
+    channel_t *ends[2];
+    open_channels(ends);
+    Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
+    Peach__Heartbeat heartbeat = PEACH__HEARTBEAT__INIT;
+    envelope.body_case = PEACH__ENVELOPE__BODY_HEARTBEAT;
+    envelope.heartbeat = &heartbeat;
+    assert_int_equal(channel_put(ends[0], &envelope, NULL), 0);
+    assert_int_equal(channel_flush(ends[0]), 0);
+    uint64_t head[3];
+    assert_int_equal(read(channel_fd(ends[1]), head, sizeof head), sizeof head);
+    channel_destroy(&ends[0]);
+    channel_destroy(&ends[1]);
+    head[2] = (uint64_t)1 << 40;
+    refuses(head, sizeof head);
+    head[2] = UINT64_MAX;
+    refuses(head, sizeof head);
+    head[1] = (uint64_t)1 << 32;
+    refuses(head, sizeof head);
 }
 
 static void a_task_is_begun_or_taken_back_never_both(void **state)
@@ -106,6 +140,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_of_any_size_arrive_in_order),
         cmocka_unit_test(a_stream_that_is_none_is_refused),
+        cmocka_unit_test(a_message_that_would_be_too_large_is_refused),
         cmocka_unit_test(a_task_is_begun_or_taken_back_never_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
