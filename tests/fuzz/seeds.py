@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Writes the fuzzers' seeds, made of real messages: tests/fuzz/seeds.py FOLDER"""
+import hashlib
 import pathlib
 import re
 import struct
@@ -52,7 +53,8 @@ BACK_CLIENT = envelope(1, [(1, VERSION), (2, 1), (3, b"c" * 16), (4, "h"), (8, b
 
 def job(number, **more):
     known = {"priority": 5, "retries": 6, "require": 9, "item_ms": 10, "deadline_ms": 11,
-             "queue_ms": 12, "weight": 13, "retry_errors": 14}
+             "queue_ms": 12, "weight": 13, "retry_errors": 14, "refs": 15, "depth": 18,
+             "logs": 19, "origin": 20, "known": 21}
     return message([(1, number), (2, "f")] + [(known[k], v) for k, v in more.items()])
 
 
@@ -96,11 +98,25 @@ SHARED = message([(3, message([(1, 4194304), (2, 9), (3, 1 << 20), (4, b"t" * 16
 HEARTBEAT = envelope(13, [(1, 1)])
 CANCEL = envelope(7, [(1, 1)])
 GOODBYE = envelope(14, [])
-PRELOAD = envelope(8, [(1, 5), (2, message([(1, 1), (2, "g.py"), (3, bytes(32)), (4, "/g.py"),
-                                            (5, message([(1, b"def g(x): return x")]))]))])
+SOURCE = b"def g(x): return x"
+DIGEST = hashlib.sha256(SOURCE).digest()
+G = [(1, 1), (2, "g.py"), (3, DIGEST), (4, "/g.py"), (5, message([(1, SOURCE)]))]
+PRELOAD = envelope(8, [(1, 5), (2, message(G))])
 STATUS = envelope(11, [(1, 6)])
 DRAIN = envelope(16, [(1, 7), (4, 1)])
 LEASES = envelope(18, [(1, 1)])
+
+ORIGIN = b"o" * 16
+HELLO_DOUBTS = envelope(1, [(1, VERSION), (2, 1), (3, b"c" * 16), (4, "h"), (10, 1), (12, ORIGIN)])
+UNBEGUN = envelope(26, [(1, ORIGIN), (2, message([(1, 1), (2, message([(2, 1)])),
+                                                  (3, message([(1, 1), (2, 2)]))]))])
+LINES = envelope(22, [(1, message([(1, 1), (2, n), (3, "h"), (4, 9), (6, "printed"), (7, n % 2)]))
+                      for n in range(3)])
+PUT = envelope(19, [(1, 4), (2, 3), (3, message([(1, b"value")]))])
+PUSHED = message([(1, "g.py"), (2, DIGEST), (3, 1), (5, 7)])
+HELLO_PUSHED = envelope(1, [(1, VERSION), (2, 2), (3, b"w" * 16), (4, "h"),
+                            (7, message([(1, 2), (2, 64), (4, PUSHED)])), (10, 1)])
+RESTORED = envelope(8, [(2, message(G + [(6, 7)]))])
 
 C, W, T = 0, 1, 9
 TALKS = [
@@ -119,6 +135,25 @@ TALKS = [
     [(W, HELLO_WORKER), (C, HELLO_CLIENT),
      (C, envelope(3, [(1, job(1)), (4, singles(1, 2, 3)), (3, 1)])),
      (W, envelope(5, [(4, singles(1, 2, elapsed=5)), (2, 1)])), (C, CANCEL), (C, STATUS)],
+    # A run of single tasks, whose first ones go out, end, are lost and are cancelled.
+    [(C, HELLO_CLIENT), (C, envelope(3, [(1, job(1)), (4, singles(*range(1, 41))), (3, 1)])),
+     (W, HELLO_WORKER), (W, envelope(5, [(4, singles(1, 2, 3, elapsed=5)), (2, 1)])),
+     (W, results(2, failed(4, 0, -13))), (C, STATUS), (C, CANCEL)],
+    [(C, HELLO_CLIENT), (C, envelope(3, [(1, job(1)), (4, singles(*range(1, 41))), (3, 1)])),
+     (C, GOODBYE)],
+    [(C, HELLO_CLIENT), (W, HELLO_WORKER), (C, PUT), (C, submit(1, task(1, 2), refs=message([(1, 3)]))),
+     (W, results(1, result(1, 0, 2))), (W, envelope(21, [(1, 1)])), (C, envelope(21, [(1, 3)]))],
+    [(W, HELLO_WORKER), (C, HELLO_CLIENT), (C, submit(1, task(1, 3), logs=1, depth=2)), (W, LINES),
+     (W, LINES), (W, results(1, result(1, 0, 3)))],
+    # Tasks that run once, at a broker that was lost.
+    [(W, HELLO_WORKER), (C, HELLO_DOUBTS), (W, UNBEGUN), (C, submit(1, task(1, 3), origin=ORIGIN)),
+     (W, results(1, result(1, 0, 1, 0))), (W, UNBEGUN), (T, 60000)],
+    # Versions of preloads: pushed, known from before, failed, unloaded, cancelled jobs.
+    [(W, HELLO_PUSHED), (C, HELLO_CLIENT), (W, RESTORED), (C, PRELOAD), (W, envelope(10, [(1, 2), (2, 8),
+      (4, message([(1, "g.py"), (2, DIGEST), (3, 2), (4, "Traceback"), (5, 9)]))])),
+     (C, envelope(8, [(1, 9), (4, "g.py")])), (C, STATUS)],
+    [(W, HELLO_WORKER), (C, HELLO_CLIENT), (C, submit(1, task(1, 3), known=9)), (C, STATUS),
+     (C, envelope(23, [(1, 8), (2, 1)])), (C, envelope(23, [(1, 9), (3, 1)])), (C, STATUS)],
     [(W, HELLO_WORKER), (C, HELLO_CLIENT),
      (C, envelope(3, [(1, job(1)), (2, message([(1, 1), (4, 1), (5, SHARED)])), (3, 1)])),
      (C, submit(2, task(2, 1))),
@@ -147,7 +182,7 @@ def seeds():
     for text in ("tcp://127.0.0.1:5001,tcp://[::1]:5002", "tcp://*:1", "tcp://host.name:65535"):
         yield "endpoint", text.encode()
     for m in messages:
-        yield "channel", struct.pack("<QQ", 1, len(m)) + m
+        yield "channel", b"mrkpeach" + struct.pack("<QQ", 1, len(m)) + m
         yield "channel", struct.pack("<QQQ", 2, len(m), 5) + m + b"bytes"
     for talk in TALKS:
         for cut in range(1, len(talk) + 1):
