@@ -143,10 +143,8 @@ static void watch_template(worker_t *w)
         give_up_copy(w, seat);
         stalls = true;
     }
-    if (!stalls || *template->killed) return;
-    snprintf(template->killed, sizeof template->killed,
-             "the template did not answer for %d s: it is replaced", COPY_MS / 1000);
-    slot_kill(&template->process);
+    if (stalls)
+        crew_kill(template, "the template did not answer for %d s: it is replaced", COPY_MS / 1000);
 }
 
 /* ---- messages ---- */
