@@ -222,8 +222,9 @@ size_t wire_batch_bytes(const wire_batch_t *batch)
 bool wire_batch_full(const wire_batch_t *batch)
 {
     return batch->size + batch->run.size >= WIRE_BATCH_BYTES || batch->elements >= WIRE_MAX_BATCH ||
-           batch->frames.count >= WIRE_MAX_FRAMES || batch->frames.bytes >= WIRE_BATCH_FRAMES ||
-           batch->frames.shared_count >= MOST_SHARED;
+           batch->frames.shared_count >= MOST_SHARED ||
+           (batch->frames.count > 0 &&
+            (batch->frames.count >= WIRE_MAX_FRAMES || batch->frames.bytes >= WIRE_BATCH_FRAMES));
 }
 
 size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)

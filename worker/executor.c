@@ -48,18 +48,17 @@ void executor_die(const char *why)
 
 /* ---- children of tasks ---- */
 
-static volatile sig_atomic_t forked; /* this process is a child of the executor */
+volatile sig_atomic_t executor_forked; /* this process is a child of the executor */
 
-static void on_fork(void) { forked = 1; }
+static void on_fork(void) { executor_forked = 1; }
 
-void executor_clear_fork(void) { forked = 0; }
+void executor_clear_fork(void) { executor_forked = 0; }
 
-void executor_check_fork(void)
+void executor_end_fork(void)
 {
     static const char word[] =
         "peach-executor: a function forked, and returned in the child, which "
         "ends here (os._exit is what ends a child)\n";
-    if (!forked) return;
     ssize_t ignored = write(STDERR_FILENO, word, sizeof word - 1);
     (void)ignored;
     _exit(0);

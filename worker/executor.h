@@ -14,6 +14,8 @@
 #include "runtime.h"
 #include "value_tree.h"
 
+#include <signal.h>
+
 enum { FLUSH_NS = 10000000 }; /* results wait no longer */
 
 typedef struct {
@@ -78,7 +80,12 @@ void executor_seed(void); /* random numbers unlike its siblings' */
 _Noreturn void executor_die(const char *why);
 
 /* User code has returned: in a child that it forked, which is no executor, the process ends. */
-void executor_check_fork(void);
+extern volatile sig_atomic_t executor_forked;
+void executor_end_fork(void);
+static inline void executor_check_fork(void)
+{
+    if (executor_forked) executor_end_fork();
+}
 void executor_clear_fork(void); /* a template's copy is one */
 
 /* Standard descriptors that a task closed are opened again; without its channel the executor

@@ -24,13 +24,19 @@ enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker t
 
 typedef struct link link_t;
 
+/* Orders that share the copy of a job. */
+typedef struct {
+    size_t orders;
+    uint64_t shelf; /* changes of the shelf when it was last seen to have its function; 0 */
+} job_use_t;
+
 /* A lease: some items of a task that a broker gave us. */
 typedef struct {
     node_t node;  /* in waiting, or in its slot's orders */
     link_t *link; /* NULL when that broker has gone: nobody wants it */
     uint64_t lease;
     Peach__Job *job; /* a copy; shared through job_uses */
-    size_t *job_uses;
+    job_use_t *job_uses;
     uint64_t first_item;
     uint32_t items;
     payload_t *payload;
@@ -40,7 +46,6 @@ typedef struct {
     ranges_t left;     /* of such a one: items that have not begun, as far as was told */
     uint32_t number;   /* at its slot */
     uint64_t since_ms; /* when it came */
-    uint64_t shelf;    /* changes of the shelf when it was last seen to have its function */
     bool cancelled;
     bool expiring; /* this item of it was interrupted because its time is over */
     uint32_t expired_item;

@@ -15,7 +15,7 @@ static const uint64_t worth_ns = 100000;  /* work for which it is worth waking a
 
 /* ---- life of an order ---- */
 
-static void free_job(worker_t *w, Peach__Job *job, size_t *uses)
+static void free_job(worker_t *w, Peach__Job *job, job_use_t *uses)
 {
     if (job) {
         blobs_release(w, job);
@@ -28,9 +28,9 @@ void order_free(worker_t *w, order_t *order)
 {
     list_remove(&order->node);
     w->order_count--;
-    if (--*order->job_uses == 0) free_job(w, order->job, order->job_uses);
+    if (order_is_once(order)) ranges_clear(&order->left);
+    if (--order->job_uses->orders == 0) free_job(w, order->job, order->job_uses);
     payload_unref(&order->payload);
-    ranges_clear(&order->left);
     free(order->todo);
     pool_put(&w->orders, order);
 }
@@ -76,7 +76,7 @@ uint64_t order_items(const order_t *order)
 /* A job of an Assign, copied when its first order comes. */
 typedef struct {
     Peach__Job *job;
-    size_t *uses;
+    job_use_t *uses;
     bool lacking; /* values that it refers to */
 } copy_t;
 
@@ -119,7 +119,7 @@ static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
     order->link = link;
     order->job = copy->job;
     order->job_uses = copy->uses;
-    ++*order->job_uses;
+    order->job_uses->orders++;
     order->since_ms = w->now_ms;
     if (order_is_once(order)) init_left(order);
     list_append(&w->waiting, &order->node);
@@ -166,7 +166,8 @@ void orders_take(worker_t *w, link_t *link, wire_message_t *message)
         }
     }
     for (size_t i = 0; copies && i < assign->n_jobs; i++)
-        if (!copies[i].uses || *copies[i].uses == 0) free_job(w, copies[i].job, copies[i].uses);
+        if (!copies[i].uses || copies[i].uses->orders == 0)
+            free_job(w, copies[i].job, copies[i].uses);
     free(copies);
 }
 
@@ -273,11 +274,13 @@ static seat_t *seat_free(const worker_t *w, size_t room)
 
 /* Whether the executors have its function. They may not any more: its preload was unloaded, or
    a new version of it failed. */
-static bool can_run(const worker_t *w, order_t *order)
+static bool can_run(const worker_t *w, const order_t *order)
 {
-    if (order->job->code || order->shelf == w->shelf_changes) return true;
-    order->shelf = w->shelf_changes;
-    return shelf_offers(w, order->job->function);
+    job_use_t *uses = order->job_uses;
+    if (order->job->code || uses->shelf == w->shelf_changes) return true;
+    if (!shelf_offers(w, order->job->function)) return false;
+    uses->shelf = w->shelf_changes;
+    return true;
 }
 
 void orders_pump(worker_t *w)

@@ -191,7 +191,8 @@ void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
     pending_t *p = &x->pending;
     peach_kind_t kind = value->kind, group = kind;
     if (kind != PEACH_INT && kind != PEACH_DOUBLE) group = PEACH_LIST;
-    bool now = kind == PEACH_ARRAY || kind == PEACH_BYTES || borrows(value);
+    bool now =
+        group == PEACH_LIST && (kind == PEACH_ARRAY || kind == PEACH_BYTES || borrows(value));
     if (p->count > 0 && item != p->first + p->count) results_finish(x, NULL);
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? p->capacity * 2 : 16;

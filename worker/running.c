@@ -118,9 +118,8 @@ typedef struct {
 
 /* An item that was stopped failed because of that, whatever it made of it: what it returns may
    be of a child that was interrupted, too. */
-static void tell_stop(const executor_t *x, uint32_t number, uint32_t index, failure_t *failure)
+static void tell_stop(const executor_t *x, uint32_t number, failure_t *failure)
 {
-    if (!shared_stops(x->shared, number, index)) return;
     group_end_since(x->now_ns);
     if (failure->status && failure->status != PEACH_E_RAISED) return;
     if (shared_stops_task(x->shared, number))
@@ -142,7 +141,7 @@ static void find_function(executor_t *x, const Peach__Job *job, uint32_t number,
     if (!found->failure.status)
         failure_set(&found->failure, PEACH_E_NO_FUNCTION, "%s is not loaded here", job->function);
     found->looked = !shared_stops(x->shared, number, item); /* the next task may have it */
-    tell_stop(x, number, item, &found->failure);
+    if (!found->looked) tell_stop(x, number, &found->failure);
 }
 
 /* ---- tasks ---- */
@@ -187,10 +186,13 @@ static peach_value_t *run_item(executor_t *x, const Peach__Job *job, const funct
     peach_value_t *value =
         function->runtime->call(function->runtime, function->handle, &call, scratch, failure);
     executor_check_fork();
-    tell_stop(x, number, index, failure);
     if (args != one) free(args);
-    if (failure->status && value && value != scratch) peach_value_destroy(&value);
-    return failure->status ? NULL : value;
+    if (shared_stops(x->shared, number, index)) {
+        tell_stop(x, number, failure);
+        if (value && value != scratch) peach_value_destroy(&value);
+        value = NULL;
+    }
+    return value;
 }
 
 /* Runs the items first..first+count-1; false when the task was cancelled, or is to be

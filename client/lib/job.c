@@ -200,7 +200,7 @@ void job_forget_task(peach_job_t *job, task_t *task)
     peach_t *self = job->session;
     if (task->unsent) self->unsent--;
     task->unsent = false;
-    doubts_remove(task);
+    if (task->doubt) doubts_remove(task);
     idmap_remove(self->tasks, task->number);
     self->flying_tasks--;
     self->flying_bytes -= task->payload_bytes;

@@ -14,9 +14,7 @@
 #include <unistd.h>
 
 enum { DEFAULT_PATIENCE_MS = 30000, CHANGE_MS = 1000 };
-enum { PAUSE_MS = 200 }; /* before the list of brokers is tried again, when nobody is there */
-enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
-enum { SUBMIT_SERIAL = 3 };                                  /* its field */
+enum { SUBMIT_SERIAL = 3 }; /* its field */
 enum { ACKNOWLEDGE_BYTES = 1 << 20, ACKNOWLEDGE_MS = 100 };
 
 uint64_t session_deadline(int timeout_ms)
@@ -43,120 +41,6 @@ int session_fail(peach_t *self, int status, const char *format, ...)
 }
 
 const char *peach_error(const peach_t *self) { return self->error ? self->error : ""; }
-
-/* ---- the socket ---- */
-
-static void close_socket(peach_t *self)
-{
-    /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
-       tell of one that nobody reads. */
-    if (self->socket) zmq_socket_monitor(self->socket, NULL, 0);
-    if (self->monitor) zmq_close(self->monitor);
-    if (self->socket) zmq_close(self->socket);
-    self->monitor = self->socket = NULL;
-}
-
-static void move_on(peach_t *self);
-
-static int socket_failed(peach_t *self)
-{
-    int rc = session_fail(self, errno == EINVAL ? PEACH_E_ARGUMENT : PEACH_E_SYSTEM,
-                          "cannot connect to '%s': %s", self->endpoints.text[self->endpoint],
-                          zmq_strerror(errno));
-    close_socket(self);
-    return rc;
-}
-
-static int connect_socket(peach_t *self, bool ipv6)
-{
-    const int immediate = 1, linger = 200, beat_ms = DEFAULT_BEAT_MS;
-    const int patience_ms = DEFAULT_SESSION_MS / 2;
-    const int soon_ms = 50, late_ms = 1000, queue = 1000, six = ipv6;
-    char monitor[48];
-    snprintf(monitor, sizeof monitor, "inproc://session-%llu",
-             (unsigned long long)++self->last_monitor);
-    self->socket = zmq_socket(self->context, ZMQ_DEALER);
-    self->monitor = zmq_socket(self->context, ZMQ_PAIR);
-    const int unbounded = 0; /* few events come, but nobody may read them for long */
-    if (!self->socket || !self->monitor ||
-        zmq_setsockopt(self->monitor, ZMQ_RCVHWM, &unbounded, sizeof unbounded) != 0 ||
-        zmq_socket_monitor(self->socket, monitor,
-                           ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED) != 0 ||
-        zmq_connect(self->monitor, monitor) != 0)
-        return socket_failed(self);
-    zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
-    zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof linger);
-    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);
-    zmq_setsockopt(self->socket, ZMQ_HEARTBEAT_TIMEOUT, &patience_ms, sizeof patience_ms);
-    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL, &soon_ms, sizeof soon_ms);
-    zmq_setsockopt(self->socket, ZMQ_RECONNECT_IVL_MAX, &late_ms, sizeof late_ms);
-    zmq_setsockopt(self->socket, ZMQ_SNDHWM, &queue, sizeof queue);
-    zmq_setsockopt(self->socket, ZMQ_RCVHWM, &queue, sizeof queue);
-    zmq_setsockopt(self->socket, ZMQ_IPV6, &six, sizeof six);
-    if (zmq_connect(self->socket, self->endpoints.text[self->endpoint]) != 0)
-        return socket_failed(self);
-    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT); /* so that its descriptor tells of an event */
-    return 0;
-}
-
-/* Nobody is at the endpoint: another one may be there. With one it is ZeroMQ that tries
-   again, as long as it has an address. */
-static void endpoint_failed(peach_t *self, const char *why)
-{
-    snprintf(self->unreached, sizeof self->unreached, "%s", why);
-    if (++self->failed_endpoints < self->endpoints.count)
-        move_on(self);
-    else if (self->endpoints.count > 1)
-        close_socket(self); /* until the pause is over */
-}
-
-/* Opens the socket once the host's address is known. 0, also while it is not. */
-static int connect_resolved(peach_t *self)
-{
-    const char *why;
-    resolve_state_t state = resolve_state(self->resolve, &why);
-    if (state == RESOLVE_PENDING) return 0;
-    int rc = 0;
-    if (state == RESOLVE_FAILED) {
-        char text[sizeof self->unreached];
-        snprintf(text, sizeof text, "%s", why);
-        resolve_destroy(&self->resolve);
-        endpoint_failed(self, text);
-    } else {
-        resolve_destroy(&self->resolve);
-        rc = connect_socket(self, state == RESOLVE_IPV6);
-    }
-    return rc;
-}
-
-static int open_socket(peach_t *self)
-{
-    close_socket(self);
-    resolve_destroy(&self->resolve);
-    self->welcomed = false;
-    self->hello_ms = 0;
-    self->opened_ms = self->now_ms = clock_ms();
-    if (!(self->resolve = resolve_new(self->endpoints.text[self->endpoint])))
-        return session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
-    return connect_resolved(self);
-}
-
-/* The broker is going, or gone: the next one of the list, or this one again. */
-static void move_on(peach_t *self)
-{
-    self->endpoint = (self->endpoint + 1) % self->endpoints.count;
-    open_socket(self);
-}
-
-/* There is no socket, and why that was has passed. 0 or a negative status. */
-static int reopen(peach_t *self)
-{
-    if (self->resolve) return connect_resolved(self);
-    if (clock_ms() - self->opened_ms < PAUSE_MS) return 0;
-    self->failed_endpoints = 0;
-    self->endpoint = (self->endpoint + 1) % self->endpoints.count;
-    return open_socket(self);
-}
 
 static void say_hello(peach_t *self)
 {
@@ -309,7 +193,7 @@ static void on_error(peach_t *self, const Peach__Error *error)
         self->refused = error->status;
         session_fail(self, error->status, "%s", error->message);
     } else if (error->status == PEACH_E_REFUSED && self->endpoints.count > 1) {
-        move_on(self);
+        connection_move_on(self);
     } else if (error->status != PEACH_E_REFUSED || !self->known) {
         /* One that is being drained refuses, too; its successor may take us. */
         if (error->status == PEACH_E_REFUSED) self->refused = error->status;
@@ -343,7 +227,7 @@ static void on_message(peach_t *self, wire_message_t **message_p)
     case PEACH__ENVELOPE__BODY_ERROR: on_error(self, e->error); break;
     case PEACH__ENVELOPE__BODY_GOODBYE:
         say_goodbye(self); /* we have read all that it sent */
-        move_on(self);
+        connection_move_on(self);
         break;
     default:
         if (self->request.id && !self->request.answer && answers(self, e)) {
@@ -368,36 +252,6 @@ static int receive(peach_t *self)
         wire_message_destroy(&message);
     }
     return 0;
-}
-
-/* The next event of the monitor; 0 when there is none. */
-static uint16_t next_event(void *monitor)
-{
-    uint16_t event = 0;
-    zmq_msg_t frame;
-    zmq_msg_init(&frame);
-    if (zmq_msg_recv(&frame, monitor, ZMQ_DONTWAIT) >= 0) {
-        memcpy(&event, zmq_msg_data(&frame), sizeof event);
-        zmq_msg_recv(&frame, monitor, ZMQ_DONTWAIT); /* the endpoint */
-    }
-    zmq_msg_close(&frame);
-    return event;
-}
-
-/* After a lost connection the session goes on if the broker is there; if it is not,
-   another one is tried soon. The socket is a new one, so that nothing of the old
-   connection is read after what the new one brings. */
-static void watch_connection(peach_t *self)
-{
-    bool lost = false, refused = false;
-    for (uint16_t event; (event = next_event(self->monitor)) != 0;) {
-        lost |= event == ZMQ_EVENT_DISCONNECTED;
-        refused |= event == ZMQ_EVENT_CONNECT_RETRIED;
-    }
-    if (lost)
-        open_socket(self);
-    else if (refused && !self->welcomed)
-        endpoint_failed(self, "nobody listens there");
 }
 
 /* ---- turns ---- */
@@ -448,13 +302,13 @@ static void keep_time(peach_t *self)
     if (!self->welcomed) {
         uint64_t waited = self->now_ms - self->opened_ms;
         if (self->hello_ms == 0) say_hello(self);
-        if (waited > (self->endpoints.count > 1 ? CHANGE_MS : silence)) move_on(self);
+        if (waited > (self->endpoints.count > 1 ? CHANGE_MS : silence)) connection_move_on(self);
         return;
     }
     uint64_t beat = self->now_ms - self->beat_ms;
     bool results = self->received != self->told_received;
     if (self->clock.awake_ms - self->heard_ms > silence && self->now_ms - self->opened_ms > silence)
-        move_on(self); /* half-open, or the broker hangs */
+        connection_move_on(self); /* half-open, or the broker hangs */
     else if (beat >= self->heartbeat_ms || (results && beat >= ACKNOWLEDGE_MS) ||
              self->unacknowledged_bytes >= ACKNOWLEDGE_BYTES)
         say_heartbeat(self);
@@ -464,7 +318,7 @@ int session_turn(peach_t *self, int timeout_ms)
 {
     /* Short enough to say Hello soon, and to notice a broker that came back. */
     int longest = self->welcomed ? 200 : 20;
-    int rc = self->socket ? 0 : reopen(self);
+    int rc = self->socket ? 0 : connection_reopen(self);
     if (rc) return rc;
     session_flush(self);
     if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
@@ -477,7 +331,7 @@ int session_turn(peach_t *self, int timeout_ms)
     self->now_ms = clock_ms();
     awake_at(&self->clock, self->now_ms);
     if (self->socket && (rc = receive(self)) != 0) return rc;
-    if (items[1].revents) watch_connection(self);
+    if (items[1].revents) connection_watch(self);
     if (self->refused) return self->refused;
     if (self->socket) keep_time(self);
     jobs_keep_time(self);
@@ -590,7 +444,7 @@ peach_t *peach_connect_with(const peach_connect_options_t *options, peach_error_
     peach_t *self = sodium_init() < 0 ? NULL : calloc(1, sizeof *self);
     if (!self) return NULL;
     int rc = prepare(self, options);
-    if (rc == 0) rc = open_socket(self);
+    if (rc == 0) rc = connection_open(self);
     if (rc == 0) rc = greet(self, options->timeout_ms);
     if (rc == 0) return self;
     tell(error, rc, peach_error(self));
@@ -623,7 +477,7 @@ void peach_close(peach_t **self_p)
     pool_clear(&self->free_tasks);
     block_pool_destroy(&self->pool);
     resolve_destroy(&self->resolve);
-    close_socket(self);
+    connection_close(self);
     if (self->context) zmq_ctx_term(self->context);
     free(self->error);
     free(self);

@@ -19,6 +19,8 @@
 
 #include <stdarg.h>
 
+enum { DEFAULT_BEAT_MS = 1000, DEFAULT_SESSION_MS = 10000 }; /* until a broker tells */
+
 /* A question to the broker and its answer. */
 typedef struct {
     uint64_t id;
@@ -108,6 +110,24 @@ int session_cancel(peach_t *self, uint64_t job);
 /* A point in time to wait for, from a timeout; and what is left of it for a turn. */
 uint64_t session_deadline(int timeout_ms);
 int session_left(uint64_t deadline, uint64_t now_ms);
+
+/* ---- connection.c ---- */
+
+/* A new socket to the broker in use, now or once its host's address is known. 0 or a negative
+   status. */
+int connection_open(peach_t *self);
+void connection_close(peach_t *self);
+
+/* The broker is going, or gone: the next one of the list, or this one again. */
+void connection_move_on(peach_t *self);
+
+/* There is no socket: opens one when why that was has passed. 0 or a negative status. */
+int connection_reopen(peach_t *self);
+
+/* Looks at what happened to the connection. When it is lost the session goes on if the broker
+   is there; if it is not another one is tried soon. The socket is a new one, so that nothing of
+   the old connection is read after what the new one brings. */
+void connection_watch(peach_t *self);
 
 /* ---- put.c ---- */
 
