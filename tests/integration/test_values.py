@@ -33,6 +33,12 @@ def same_buffer(item):
 
 def empty(shape):
     return np.empty(shape)
+
+def same(x):
+    return x
+
+def numpy_same(x):
+    return np.uint64(x)
 """
 
 
@@ -69,3 +75,11 @@ def test_an_empty_array_has_as_many_columns_as_it_likes(script):
     assert first == [] and second == [[], [], []]
     assert third["error"]["type"] == "ValueError"
     assert "(5000, 0)" in third["error"]["message"] and "4096" in third["error"]["message"]
+
+
+@pytest.mark.parametrize("function", ["same", "numpy_same"])
+def test_a_uint64_keeps_its_digits(script, function):
+    """operations.N6, protocol.P3: as items, in the function, and as its results."""
+    items = ['{"$uint": "18446744073709551615"}', '{"$uint": "9223372036854775808"}', "7"]
+    done = peach("run", "-n", 1, "-l", script(SCRIPT), function, *items, check=0)
+    assert lines(done) == [{"$uint": "18446744073709551615"}, {"$uint": "9223372036854775808"}, 7]

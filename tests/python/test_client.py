@@ -91,6 +91,13 @@ def test_large_arrays_are_not_copied_on_their_way_in(client):
     assert (back["a"] == array).all() and (back["b"][0] == array[:10]).all()
 
 
+def test_items_of_a_uint64_array_are_its_numbers(client):
+    """protocol.P3: from 2**63 on they reached the function as rounded floats."""
+    items = np.array([1, 2**63 - 1, 2**63, 2**64 - 1], dtype=np.uint64)
+    assert client.map(lambda x: x, items) == items.tolist()
+    assert client.map(lambda x: type(x).__name__, items) == ["int"] * 4
+
+
 def test_results_as_a_vector(client):
     assert (client.map(lambda x: x + 1, np.arange(1000), vector=True) == np.arange(1, 1001)).all()
     assert client.map(float, range(3), vector=True).dtype == np.float64

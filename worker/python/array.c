@@ -74,14 +74,14 @@ PyObject *array_memory(const peach_value_t *value)
 
 PyObject *array_from_value(const peach_value_t *value)
 {
-    size_t size, ndim = peach_value_array_ndim(value);
-    const uint64_t *dims = peach_value_array_shape(value);
-    if (ndim == 0 && peach_value_array_dtype(value) == PEACH_DTYPE_UINT64) {
+    size_t ndim = peach_value_array_ndim(value);
+    if (ndim == 0 && value->array.dtype == PEACH_DTYPE_UINT64) {
         /* What is beyond int64: numpy would make a double of it with the first addition. */
         uint64_t number;
-        memcpy(&number, peach_value_array_bytes(value, &size), sizeof number);
+        memcpy(&number, value->array.data, sizeof number);
         return PyLong_FromUnsignedLongLong(number);
     }
+    const uint64_t *dims = peach_value_array_shape(value);
     PyObject *bytes = array_memory(value);
     PyObject *view = bytes ? PyMemoryView_FromObject(bytes) : NULL;
     PyObject *shape = view ? PyTuple_New((Py_ssize_t)ndim) : NULL;
@@ -187,10 +187,6 @@ static peach_value_t *to_scalar(const Py_buffer *view, peach_dtype_t dtype)
     peach_value_t *array = peach_value_array(dtype, 0, NULL, view->buf);
     peach_value_t *value = array ? peach_value_element(array, 0) : NULL;
     peach_value_destroy(&array);
-    if (value && dtype == PEACH_DTYPE_UINT64 && peach_value_kind(value) != PEACH_INT) {
-        PyErr_SetString(PyExc_OverflowError, "an int beyond 64 bits has no Value form");
-        peach_value_destroy(&value);
-    }
     return value;
 }
 

@@ -151,10 +151,16 @@ static peach_value_t *to_map(PyObject *object, int depth, how_t how)
     return map;
 }
 
+/* Beyond int64 it is a uint64: an array without dimensions. */
 static peach_value_t *to_int(PyObject *object)
 {
     int overflow;
     long long number = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow > 0) {
+        uint64_t large = PyLong_AsUnsignedLongLong(object);
+        if (!PyErr_Occurred()) return peach_value_array(PEACH_DTYPE_UINT64, 0, NULL, &large);
+        PyErr_Clear();
+    }
     if (overflow) {
         PyErr_SetString(PyExc_OverflowError, "an int beyond 64 bits has no Value form");
         return NULL;

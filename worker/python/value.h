@@ -1,8 +1,8 @@
 /* Values <-> Python objects.
 
-   null None, bool, int, float, str, bytes, list, dict; arrays are numpy arrays (or
-   memoryviews where numpy is missing) over the value's memory. The other way also
-   tuples, numpy scalars and whatever has the buffer protocol.
+   null None, bool, int (also a uint64 without dimensions), float, str, bytes, list, dict;
+   arrays are numpy arrays (or memoryviews where numpy is missing) over the value's memory.
+   The other way also tuples, numpy scalars and whatever has the buffer protocol.
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,

@@ -41,15 +41,18 @@ class Client:
 
     endpoints: "tcp://host:5001", several with commas between, tried in turn; by default
     $PEACH_BROKER or tcp://127.0.0.1:5001. timeout: seconds until one has to answer; then
-    NoBroker is raised.
+    NoBroker is raised. patience: seconds for which work goes on when the broker is lost later,
+    None for ever; then whoever waits gets NoBroker, and all futures do. insecure: allow
+    addresses other than loopback, although nothing is encrypted (so does PEACH_INSECURE=1).
 
     Functions are callables, which go to the workers by value (with what they refer to), or
     names that a preload of the workers defines ("fnc", "multip.fnc"). Keyword arguments of
     the methods that run them are the job's options, see options().
     """
 
-    def __init__(self, endpoints: str | None = None, timeout: float = 3.0):
-        self._session = _peach.Session(endpoints, timeout)
+    def __init__(self, endpoints: str | None = None, timeout: float = 3.0, *,
+                 patience: float | None = 30.0, insecure: bool = False):
+        self._session = _peach.Session(endpoints, timeout, patience=patience, insecure=insecure)
         self._codes = _functions.Codes(self._session)
         self._pump_lock = threading.Lock()
         self._pump: Pump | None = None

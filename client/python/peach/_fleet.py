@@ -18,22 +18,23 @@ _default: Client | None = None
 _last: Callable[[], Client | None] = lambda: None  # a weak reference, if the user has it
 
 
-def connect(endpoints: str | None = None, timeout: float = 3.0) -> Client:
+def connect(endpoints: str | None = None, timeout: float = 3.0, *, patience: float | None = 30.0,
+            insecure: bool = False) -> Client:
     """A Client of the fleet at these endpoints; see Client."""
     global _last
-    client = Client(endpoints, timeout)
+    client = Client(endpoints, timeout, patience=patience, insecure=insecure)
     _last = weakref.ref(client)
     return client
 
 
 def start(slots: int | str | None = 0, preloads: Iterable[str] = (), how: str = "spawn",
-          timeout: float | None = 60) -> Client:
+          timeout: float | None = 60, patience: float | None = 30.0) -> Client:
     """A Client of a new fleet on this host, which ends with it."""
     slots = checked_slots(slots) or checked_slots("auto")
     fleet = LocalFleet()
     try:
         fleet.add(slots, preloads, how)
-        client = Client(fleet.endpoint, 10)
+        client = Client(fleet.endpoint, 10, patience=patience)
         client._fleet = fleet
         client._wait_ready(slots, timeout)
     except BaseException:
@@ -43,15 +44,16 @@ def start(slots: int | str | None = 0, preloads: Iterable[str] = (), how: str = 
 
 
 def init(slots: int | str | None = "auto", preloads: Iterable[str] | str = (), *,
-         start: str = "spawn", timeout: float | None = 60) -> Client:
+         start: str = "spawn", timeout: float | None = 60, patience: float | None = 30.0,
+         insecure: bool = False) -> Client:
     """See that there is a fleet of slots with the preloads; the Client of it.
 
     With $PEACH_BROKER it is the fleet there, grown on this host by the workers that it lacks.
     Otherwise it is this process's own, which the first call starts and later ones grow; it
     ends with the process. slots: "auto" is one a core (so are 0 and None), as for peach worker
     --slots auto. preloads: paths of Python files, "module:NAME", or .so plugins. start: "fork"
-    has the preloads loaded once and copied. In a task it is the fleet that runs the task, as it
-    is.
+    has the preloads loaded once and copied. patience, insecure: Client's, when this call makes
+    one. In a task it is the fleet that runs the task, as it is.
     """
     global _default
     if depth() > 0:
@@ -60,9 +62,9 @@ def init(slots: int | str | None = "auto", preloads: Iterable[str] | str = (), *
     with _lock:
         if _default is None or _default.closed:
             if os.environ.get("PEACH_BROKER"):
-                _default = Client()
+                _default = Client(patience=patience, insecure=insecure)
             else:
-                _default = start_fleet(slots, preloads, start, timeout)
+                _default = start_fleet(slots, preloads, start, timeout, patience)
                 return _default
         _default.init(checked_slots(slots) or "auto", preloads, timeout)
         return _default

@@ -103,8 +103,10 @@ class AsyncClient:
 class connect:
     """An AsyncClient of the fleet at these endpoints: await it, or use it in async with."""
 
-    def __init__(self, endpoints: str | None = None, timeout: float = 3.0):
-        self._make = functools.partial(_fleet.connect, endpoints, timeout)
+    def __init__(self, endpoints: str | None = None, timeout: float = 3.0, *,
+                 patience: float | None = 30.0, insecure: bool = False):
+        self._make = functools.partial(_fleet.connect, endpoints, timeout, patience=patience,
+                                       insecure=insecure)
         self._made: AsyncClient | None = None
 
     def __await__(self):

@@ -228,23 +228,38 @@ int session_wait(session_object_t *self, int64_t deadline)
 
 /* ---- life ---- */
 
+/* Session(endpoints, timeout, *, patience, insecure) */
+static bool get_connect_options(PyObject *args, PyObject *keywords,
+                                peach_connect_options_t *options)
+{
+    static char *names[] = {"endpoints", "timeout", "patience", "insecure", NULL};
+    PyObject *timeout = NULL, *patience = NULL;
+    int insecure = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "z|O$Op", names, &options->endpoints, &timeout,
+                                     &patience, &insecure) ||
+        !get_timeout(timeout, &options->timeout_ms))
+        return false;
+    options->insecure = insecure;
+    if (!patience) return true; /* the library's */
+    if (!get_timeout(patience, &options->patience_ms)) return false;
+    if (options->patience_ms == 0)
+        PyErr_Format(PyExc_ValueError, "patience %R is not a number of seconds, more than 0",
+                     patience);
+    return options->patience_ms != 0;
+}
+
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"endpoints", "timeout", NULL};
-    const char *endpoints;
-    PyObject *timeout = NULL;
-    int timeout_ms;
+    peach_connect_options_t options = {0};
     peach_error_t error;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "z|O", names, &endpoints, &timeout) ||
-        !get_timeout(timeout, &timeout_ms))
-        return NULL;
+    if (!get_connect_options(args, keywords, &options)) return NULL;
     session_object_t *self = (session_object_t *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->pid = getpid();
     self->spare_fd = -1;
     self->lock = PyThread_allocate_lock();
     Py_BEGIN_ALLOW_THREADS
-        if (self->lock) self->peach = peach_connect(endpoints, timeout_ms, &error);
+        if (self->lock) self->peach = peach_connect_with(&options, &error);
     Py_END_ALLOW_THREADS
     if (self->peach) return (PyObject *)self;
     if (!self->lock)
