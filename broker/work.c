@@ -423,7 +423,7 @@ static void say_of_lines(broker_t *b, peer_t *client, const Peach__Line *near, c
 {
     Peach__Line note = *near, *notes = &note;
     note.text = (char *)text;
-    note.notice = true;
+    note.notice = false;
     send_lines(b, client, &notes, 1);
 }
 
@@ -435,13 +435,13 @@ static void pass_lines(broker_t *b, peer_t *client, Peach__Line **lines, size_t 
     uint64_t most = share(b, least_line_bytes, most_line_bytes);
     bool reads = client->outbox.loose_bytes <= (client->unread_lines ? most / 2 : most);
     if (!reads && client->unread_lines == 0)
-        say_of_lines(b, client, lines[0], "output is lost from here: it is not read in time");
+        say_of_lines(b, client, lines[0], "(output is lost from here: it is not read in time)");
     if (!reads) {
         client->unread_lines += (uint32_t)count;
         return;
     }
     if (client->unread_lines > 0) {
-        snprintf(text, sizeof text, "%u lines of output were lost: they were not read in time",
+        snprintf(text, sizeof text, "(%u lines of output were lost: they were not read in time)",
                  client->unread_lines);
         client->unread_lines = 0;
         say_of_lines(b, client, lines[0], text);

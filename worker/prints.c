@@ -44,7 +44,7 @@ static void add_line(lines_t *self, const order_t *order, const char *text, bool
     if (self->count == LINES || (self->count > 0 && self->link != order->link)) send_lines(self);
     bool takes = link_takes_lines(order->link);
     if (!takes && order->link->losing) return;
-    if (!takes) text = "output from here on is lost: it was not taken in time";
+    if (!takes) text = "(output from here on is lost: it was not taken in time)";
     order->link->losing = !takes;
     char *valid = wire_text(text);
     if (!valid) return;
@@ -56,7 +56,7 @@ static void add_line(lines_t *self, const order_t *order, const char *text, bool
     line->host = self->w->host;
     line->pid = (uint32_t)self->seat->process.pid;
     line->slot = (uint32_t)(self->seat - self->w->seats) - crew_first(self->w);
-    line->notice = notice || !takes;
+    line->notice = notice && takes;
     self->texts[self->count] = line->text = valid;
     self->pointers[self->count++] = line;
 }
@@ -80,8 +80,9 @@ static void end_text(lines_t *self, char *text, size_t length)
     } else if (p->bytes <= MOST_BYTES) {
         p->bytes += length + 1;
         text[length] = 0;
-        bool more = p->bytes > MOST_BYTES;
-        add_line(self, order, more ? "more than 1 MiB of output: the rest is lost" : text, more);
+        add_line(self, order,
+                 p->bytes <= MOST_BYTES ? text : "(more than 1 MiB of output: the rest is lost)",
+                 false);
     }
 }
 

@@ -42,6 +42,8 @@ enum {
     FUNCTIONS = 1 << 7,
     DRAIN = 1 << 8,
     BENCH = 1 << 9,
+    UNLOAD = 1 << 10,
+    CANCEL = 1 << 11,
 };
 
 typedef struct {
@@ -55,8 +57,8 @@ typedef struct {
 } command_t;
 
 extern const command_t run_command, broker_command, worker_command, map_command, call_command,
-    init_command, preload_command, status_command, workers_command, functions_command,
-    drain_command, bench_command;
+    init_command, preload_command, unload_command, status_command, workers_command,
+    functions_command, cancel_command, drain_command, bench_command;
 
 /* All of them, as peach --help lists them; *count gets their number. */
 const command_t *const *all_commands(size_t *count);

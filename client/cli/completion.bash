@@ -14,6 +14,16 @@ _peach_column() {
     "$1" "$2" --timeout 0.3 ${3:+--connect "$3"} 2>/dev/null | sed -nE '2,$s/^([^ ]+).*/\1/p'
 }
 
+_peach_jobs() {
+    "$1" status --timeout 0.3 ${2:+--connect "$2"} 2>/dev/null |
+        sed -nE '/^ *JOB /,$s/^ *([0-9]+) .*/\1/p'
+}
+
+_peach_preloads() {
+    "$1" workers --json --timeout 0.3 ${2:+--connect "$2"} 2>/dev/null |
+        grep -o '"preloads":\[[^]]*\]' | grep -o '"name":"[^"]*"' | cut -d'"' -f4 | sort -u
+}
+
 _peach() {
     local peach=$1 current=$2 previous=$3 command=${COMP_WORDS[1]} words='' broker='' i
     COMPREPLY=()
@@ -33,6 +43,8 @@ _peach() {
                 *,help,*) words=$(_peach_commands "$peach") ;;
                 *,-*) words=$(_peach_options "$peach" "$command") ;;
                 *,map,* | *,call,*) words=$(_peach_column "$peach" functions "$broker") ;;
+                *,cancel,*) words=$(_peach_jobs "$peach" "$broker") ;;
+                *,unload,*) words=$(_peach_preloads "$peach" "$broker") ;;
                 *,drain,*) words=$(_peach_column "$peach" workers "$broker") ;;
             esac
             ;;

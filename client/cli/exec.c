@@ -3,6 +3,8 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "cli.h"
 
+#include "descriptors.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -13,6 +15,7 @@ void exec_program(const char *name, char **argv)
     char self[PATH_MAX], path[PATH_MAX + 32];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
+    descriptors_restore(); /* executors are to have the user's */
     char *slash = strrchr(self, '/');
     if (slash) {
         *slash = 0;

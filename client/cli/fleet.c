@@ -4,6 +4,7 @@
 #include "connection.h"
 #include "loading.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 enum { ANSWER_MS = 5000, READY_MS = 60000 };
@@ -82,6 +83,97 @@ const command_t preload_command = {
     .about = "Loads preloads on all workers that there are and that will come; returns when all "
              "have them, or says why not.",
     .run = preload,
+};
+
+/* ---- unload ---- */
+
+static int unload(const options_t *options)
+{
+    int code;
+    unsigned workers = 0;
+    if (options->argument_count == 0)
+        return usage_error(options, "nothing to unload: name preloads (peach workers lists them)");
+    peach_t *fleet = fleet_connect(options, &code);
+    if (!fleet) return code;
+    const char *const *names = (const char *const *)options->arguments;
+    int rc = peach_unload(fleet, names, options->argument_count, fleet_time_left(options, READY_MS),
+                          &workers);
+    if (rc)
+        complain("%s", peach_error(fleet));
+    else if (options->json)
+        printf("{\"workers\":%u}\n", workers);
+    peach_close(&fleet);
+    return exit_code_of(rc);
+}
+
+const command_t unload_command = {
+    .name = "unload",
+    .bit = UNLOAD,
+    .summary = "forget preloads, on all workers",
+    .arguments = "NAME...",
+    .about =
+        "Forgets preloads by their names (peach workers: multip.py, math:sqrt), on all workers "
+        "that there are and that will come; returns when all have.\v"
+        "A worker that was started with one (-l) has it again when it is started again.",
+    .run = unload,
+};
+
+/* ---- cancel ---- */
+
+/* The jobs that are named; EXIT_USAGE after a complaint. */
+static int read_jobs(const options_t *options, uint64_t *jobs)
+{
+    for (size_t i = 0; i < options->argument_count; i++) {
+        char *end;
+        const char *text = options->arguments[i];
+        errno = 0;
+        jobs[i] = strtoull(text, &end, 10);
+        if (errno || *end || end == text || *text == '-')
+            return usage_error(options, "'%s' is no job: peach status shows their numbers", text);
+    }
+    return EXIT_DONE;
+}
+
+static int cancel_jobs(const options_t *options, const peach_cancel_t *what)
+{
+    int code;
+    unsigned jobs = 0;
+    peach_t *fleet = fleet_connect(options, &code);
+    if (!fleet) return code;
+    int rc = peach_cancel(fleet, what, fleet_time_left(options, ANSWER_MS), &jobs);
+    bool missing = rc == 0 && !what->all && jobs < what->count;
+    if (rc)
+        complain("%s", peach_error(fleet));
+    else if (options->json)
+        printf("{\"jobs\":%u}\n", jobs);
+    else if (!missing || jobs > 0)
+        printf("cancelled %u %s\n", jobs, jobs == 1 ? "job" : "jobs");
+    if (missing) complain("no such job, or it has ended (peach status lists them)");
+    peach_close(&fleet);
+    return missing ? EXIT_FAILED : exit_code_of(rc);
+}
+
+static int cancel(const options_t *options)
+{
+    if (options->all ? options->argument_count > 0 : options->argument_count == 0)
+        return usage_error(options, "say which jobs to cancel: their numbers, or --all");
+    uint64_t *jobs = calloc(options->argument_count + 1, sizeof *jobs);
+    int code = jobs ? read_jobs(options, jobs) : EXIT_FAILED;
+    if (!jobs) complain("out of memory");
+    const peach_cancel_t what = {jobs, options->argument_count, options->all};
+    if (code == EXIT_DONE) code = cancel_jobs(options, &what);
+    free(jobs);
+    return code;
+}
+
+const command_t cancel_command = {
+    .name = "cancel",
+    .bit = CANCEL,
+    .summary = "cancel jobs, whoever's they are",
+    .arguments = "[JOB...]",
+    .about = "Cancels jobs by their numbers (peach status): their clients are told so, and what "
+             "runs of them is interrupted.",
+    .run = cancel,
 };
 
 /* ---- drain ---- */

@@ -3,6 +3,7 @@
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 #include "options.h"
 
+#include "descriptors.h"
 #include "nearest.h"
 #include "progress.h"
 #include "results.h"
@@ -19,9 +20,9 @@
 const char *argp_program_version = "peach " PEACH_VERSION;
 
 static const command_t *const commands[] = {
-    &run_command,     &broker_command,    &worker_command,  &map_command,
-    &call_command,    &init_command,      &preload_command, &status_command,
-    &workers_command, &functions_command, &bench_command,   &drain_command,
+    &run_command,       &broker_command,  &worker_command, &map_command,    &call_command,
+    &init_command,      &preload_command, &unload_command, &status_command, &workers_command,
+    &functions_command, &bench_command,   &cancel_command, &drain_command,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -162,6 +163,7 @@ int main(int argc, char **argv)
 {
     static char buffer[1 << 16];
     standard_open(STANDARD_BROKEN);
+    descriptors_raise();
     if (!isatty(STDOUT_FILENO)) setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     atexit(check_output);
     return run(argc, argv);

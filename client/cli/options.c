@@ -44,8 +44,8 @@ typedef struct {
 #define JOB (MAP | RUN | CALL)
 #define ITEMS (MAP | RUN)
 #define VIEW (STATUS | WORKERS | FUNCTIONS)
-#define CONNECTS (MAP | CALL | VIEW | INIT | PRELOAD | DRAIN | BENCH)
-#define JSON (VIEW | INIT | DRAIN | BENCH)
+#define CONNECTS (MAP | CALL | VIEW | INIT | PRELOAD | UNLOAD | CANCEL | DRAIN | BENCH)
+#define JSON (VIEW | INIT | UNLOAD | CANCEL | DRAIN | BENCH)
 
 /* Options of a lower group stand first in --help, under its title. */
 enum { OWN, ITEM, RESULT, HOW, BROKER, GROUPS };
@@ -79,6 +79,7 @@ static const option_t table[] = {
     {"all", 0, NULL, DRAIN, FLAG, AT(all), ANY, OWN, "All workers"},
     {"broker", 0, NULL, DRAIN, FLAG, AT(broker), ANY, OWN,
      "The broker: refuse new work, finish, exit"},
+    {"all", 0, NULL, CANCEL, FLAG, AT(all), ANY, OWN, "All jobs"},
     {"runs", 'r', "N", BENCH, COUNT, AT(runs), 1, 99, NULL, OWN,
      "Runs of each measurement (default 5)"},
     {"only", 0, "PART", BENCH, WORD, AT(only), 0, 0, "maps latency bulk balance costs", OWN,

@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { LOOK_MS = 100, TELL_MS = 500 };
+enum { MOST_RESULTS = 16 }; /* before the next look around */
 
 /* ---- one result ---- */
 
@@ -173,10 +174,24 @@ static int next_result(work_t *self, peach_result_t *result, uint64_t now_ms)
     return wait_for_result(self, result, now_ms);
 }
 
+/* Takes results that are there, some at a time, since to look around costs as much as to take
+   one; but up to the first that failed. */
+static int take_results(work_t *self, uint64_t now_ms)
+{
+    peach_result_t result;
+    int rc = next_result(self, &result, now_ms);
+    for (int left = MOST_RESULTS; rc == PEACH_OK;) {
+        left = result.failure ? 0 : left - 1;
+        take(self, &result);
+        peach_result_clear(&result);
+        rc = left > 0 ? peach_job_next(self->job, &result, 0) : PEACH_E_TIMEOUT;
+    }
+    return rc;
+}
+
 int work_read(work_t *self)
 {
     for (;;) {
-        peach_result_t result;
         uint64_t now_ms = clock_ms();
         if (interrupted()) return end_interrupted(self);
         if (now_ms >= self->deadline_ms) return end_out_of_time(self);
@@ -187,11 +202,8 @@ int work_read(work_t *self)
         if (self->unwritten) return EXIT_FAILED;
         if (self->items) self->progress.total = items_total(self->items);
         halt_if_told(self);
-        int rc = next_result(self, &result, now_ms);
-        if (rc == PEACH_E_TIMEOUT) continue;
+        int rc = take_results(self, now_ms);
         if (rc == PEACH_END) return end_done(self);
-        if (rc) return end_early(self, rc);
-        take(self, &result);
-        peach_result_clear(&result);
+        if (rc != PEACH_E_TIMEOUT) return end_early(self, rc);
     }
 }

@@ -37,10 +37,12 @@ int session_fail(peach_t *self, int status, const char *format, ...)
     va_end(args);
     free(self->error);
     self->error = n < 0 ? NULL : text;
+    self->error_status = status;
     return status;
 }
 
 const char *peach_error(const peach_t *self) { return self->error ? self->error : ""; }
+int peach_error_status(const peach_t *self) { return self->error_status; }
 
 static void say_hello(peach_t *self)
 {
@@ -342,8 +344,8 @@ int session_turn(peach_t *self, int timeout_ms)
     send_cancels(self);
     if (self->patience_ms >= 0 &&
         self->clock.awake_ms - self->heard_ms > (uint64_t)self->patience_ms)
-        return session_fail(self, PEACH_E_NO_BROKER, "no broker at %s for %d s",
-                            self->endpoints.text[self->endpoint], self->patience_ms / 1000);
+        return session_fail(self, PEACH_E_NO_BROKER, "no broker at %s for %g s",
+                            self->endpoints.text[self->endpoint], self->patience_ms / 1000.0);
     return 0;
 }
 

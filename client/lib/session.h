@@ -75,6 +75,7 @@ struct peach {
     uint32_t batch_jobs;
     request_t request;
     char *error;
+    int error_status;
 };
 
 /* What is to run at most once and was at a broker that was lost with it. */

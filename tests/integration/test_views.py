@@ -1,6 +1,7 @@
 """What people see of a fleet: status, workers, functions."""
 import os
 
+import pytest
 from conftest import BIN, EXAMPLES, HERE, lines, until
 
 TASKS = HERE / "tasks.py"
@@ -74,3 +75,37 @@ def test_init_tells_where_the_log_is(fleet, tmp_path):
     assert f"{tmp_path}/peach/worker.log" in done.stderr
     assert os.path.exists(tmp_path / "peach" / "worker.log")
     assert lines(fleet("map", "--source", "lambda x: x", 1, check=0)) == [1]
+
+
+def test_jobs_are_seen_and_can_be_cancelled_by_anybody(fleet):
+    """operations, what dask's and ray's users miss: how far a map is, whose it is, and its end."""
+    fleet.worker(2, TASKS)
+    mine = fleet.start("peach", "map", "--quiet", "--chunk", 1, "late", "1..5000")
+    other = fleet.start("peach", "map", "--quiet", "nap", 600)
+    until(lambda: len(fleet.view()["jobs"]) == 2 and
+          any(job["done"] > 3 for job in fleet.view()["jobs"]), 20)
+    jobs = {job["function"]: job for job in fleet.view()["jobs"]}
+    assert jobs["late"]["items"] == 5000 and jobs["late"]["items_final"]
+    assert jobs["late"]["pid"] == mine.pid and jobs["nap"]["pid"] == other.pid
+    shown = fleet("status", check=0).stdout
+    assert f"/{5000}" in shown and "nap" in shown
+    done = fleet("cancel", jobs["late"]["id"], check=0)
+    assert done.stdout == "cancelled 1 job\n"
+    assert mine.wait(20) == 1 and "cancelled" in mine.said()
+    assert other.process.poll() is None
+    assert fleet("cancel", "--all", check=0).stdout == "cancelled 1 job\n"
+    assert other.wait(20) == 1
+    until(lambda: not fleet.view()["jobs"], 10)
+
+
+@pytest.mark.parametrize("args, words", [
+    (["cancel"], "--all"), (["cancel", "x"], "'x' is no job"), (["cancel", "-1"], "no job"),
+    (["cancel", "5", "--all"], "their numbers, or --all"), (["unload"], "name preloads")])
+def test_what_is_to_be_cancelled_or_unloaded_has_to_be_said(fleet, args, words):
+    done = fleet(*args, check=2)
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_job_that_is_not_there_is_told(fleet):
+    done = fleet("cancel", 4711, check=1)
+    assert done.stderr.startswith("peach: no such job")

@@ -73,6 +73,9 @@ PEACH_EXPORT void peach_close(peach_t **self_p);
    Lent until the next call. */
 PEACH_EXPORT const char *peach_error(const peach_t *self);
 
+/* And its status, for calls that return a pointer; PEACH_OK when none has failed. */
+PEACH_EXPORT int peach_error_status(const peach_t *self);
+
 /* How long calls go on without a broker before they give up with PEACH_E_NO_BROKER
    (default 30000; negative: for ever). The work is not lost: call again. */
 PEACH_EXPORT void peach_set_patience(peach_t *self, int patience_ms);

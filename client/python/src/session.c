@@ -349,7 +349,7 @@ static PyObject *session_put(PyObject *object, PyObject *args)
     if (ref)
         number = (uint64_t)ref->integer;
     else
-        raise_status(PEACH_E_LIMIT, peach_error(self->peach));
+        raise_status(peach_error_status(self->peach), peach_error(self->peach));
     session_leave(self);
     if (ref && !(result = ref_object_new(self, number))) session_drop(self, number);
     peach_value_destroy(&ref);

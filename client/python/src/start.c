@@ -134,7 +134,7 @@ static PyObject *start(session_object_t *session, start_t *self, peach_value_t *
                                self->form, self->spread);
             self->sink = NULL; /* it has it */
         } else {
-            raise_status(PEACH_E_ARGUMENT, peach_error(session->peach));
+            raise_status(peach_error_status(session->peach), peach_error(session->peach));
         }
         session_leave(session);
     }
