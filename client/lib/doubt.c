@@ -56,7 +56,7 @@ static doubt_t *obtain(peach_t *self)
         if (memcmp(doubt->origin, self->origin, sizeof self->origin) == 0) return doubt;
         count++;
     }
-    if (count == WIRE_MAX_DOUBTS)
+    if (count == WIRE_MAX_DOUBTS - 1) /* and the session's own */
         give_up(self, LIST_ITEM(list_first(&self->doubts), doubt_t, node));
     doubt_t *doubt = calloc(1, sizeof *doubt);
     if (!doubt) return NULL;
@@ -141,6 +141,8 @@ void doubts_keep_time(peach_t *self)
 size_t doubts_origins(const peach_t *self, ProtobufCBinaryData origins[WIRE_MAX_DOUBTS])
 {
     size_t count = 0;
+    if (self->known) /* whether that session goes on is what the Welcome says */
+        origins[count++] = (ProtobufCBinaryData){sizeof self->origin, (uint8_t *)self->origin};
     for (node_t *n = list_first(&self->doubts); n && count < WIRE_MAX_DOUBTS;
          n = list_next(&self->doubts, n)) {
         doubt_t *doubt = LIST_ITEM(n, doubt_t, node);

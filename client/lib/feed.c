@@ -94,14 +94,30 @@ void job_end_task(task_t *task, int status, const char *message)
     job_forget_task(task->job, task);
 }
 
+static void note_unsent(task_t *task, bool unsent)
+{
+    uint64_t more = (uint64_t)unsent - (uint64_t)task->unsent;
+    task->job->unsent += more;
+    task->job->session->unsent += more;
+    task->unsent = unsent;
+}
+
+static uint64_t target_once(const peach_job_t *job);
+
+/* What is to run at most once and waits at a broker that is lost is lost, too, since nobody can
+   say that it had not begun: it waits here until it would be given out. */
+static bool may_be_given_out(const task_t *task)
+{
+    const peach_job_t *job = task->job;
+    uint64_t others = job->unsent - (uint64_t)task->unsent;
+    return job->options.retries > 0 || job->flying - job->doubted - others <= target_once(job);
+}
+
 void job_submit_task(task_t *task)
 {
-    peach_job_t *job = task->job;
-    int rc = batch_task(job, task);
+    int rc = may_be_given_out(task) ? batch_task(task->job, task) : PEACH_E_TIMEOUT;
     if (rc == PEACH_E_MEMORY) job_end_task(task, rc, peach_status_text(rc));
-    bool unsent = rc == PEACH_E_TIMEOUT;
-    job->session->unsent += (uint64_t)unsent - (uint64_t)task->unsent;
-    task->unsent = unsent;
+    note_unsent(task, rc == PEACH_E_TIMEOUT);
 }
 
 /* Submits the next items of the job, as a new task; task is NULL when memory is out. */
@@ -172,8 +188,7 @@ static uint64_t chunk_size(const peach_job_t *job)
     return size ? size : 1;
 }
 
-/* What is to run at most once and is at a broker that is lost may be lost with it: no more of
-   it is there than workers take at a time. */
+/* Tasks that workers take at a time. */
 static uint64_t target_once(const peach_job_t *job)
 {
     uint64_t task_ns = job->item_ns * chunk_size(job), ahead = task_ns ? AHEAD_NS / task_ns : 0;
@@ -410,7 +425,7 @@ void jobs_keep_time(peach_t *self)
 
 /* ---- feeding ---- */
 
-/* Tasks that found no room when they were to be submitted. */
+/* Tasks for which there was no room, here or at the workers. */
 static void feed_unsent(peach_t *self)
 {
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {

@@ -198,7 +198,10 @@ peach_job_t *peach_submit(peach_t *self, const char *function, peach_value_t **a
 void job_forget_task(peach_job_t *job, task_t *task)
 {
     peach_t *self = job->session;
-    if (task->unsent) self->unsent--;
+    if (task->unsent) {
+        self->unsent--;
+        job->unsent--;
+    }
     task->unsent = false;
     if (task->doubt) doubts_remove(task);
     idmap_remove(self->tasks, task->number);

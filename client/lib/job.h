@@ -32,7 +32,8 @@ struct peach_job {
 
     list_t tasks;     /* with something to read or to wait for, in order */
     uint64_t flying;  /* tasks that have not ended, */
-    uint64_t doubted; /* and those of them that are in doubt */
+    uint64_t doubted; /* and those of them that are in doubt, */
+    uint64_t unsent;  /* and those that wait to be submitted */
     uint64_t done, failed, read;
     size_t buffered; /* bytes of results that were not read */
     bool keep_all, cancelled;

@@ -156,7 +156,7 @@ void doubts_remove(struct task *task);
 void doubts_take(peach_t *self, const Peach__Unbegun *message);
 void doubts_keep_time(peach_t *self);
 
-/* The origins of all doubts, for a Hello; their number. */
+/* The origins of all doubts, and of the session that may be lost, for a Hello; their number. */
 size_t doubts_origins(const peach_t *self, ProtobufCBinaryData origins[WIRE_MAX_DOUBTS]);
 void doubts_clear(peach_t *self);
 

@@ -42,7 +42,7 @@ typedef struct task {
     piece_t *pieces; /* this one, or an array; sorted by first */
     size_t piece_count, piece_capacity;
     bool unordered;      /* the reader takes pieces as they come */
-    bool unsent;         /* it waits for room in a batch */
+    bool unsent;         /* it waits for room in a batch, or at the workers */
     uint64_t serial;     /* of the Submit that it was last in */
     doubt_t *doubt;      /* it was at a broker that was lost; NULL: it was not */
     size_t bytes;        /* of all pieces that are kept */
