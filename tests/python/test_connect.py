@@ -109,6 +109,17 @@ def test_init_has_the_patience_of_its_client(broker, monkeypatch):
         worker.wait(20)
 
 
+def test_patience_begins_when_a_broker_has_answered(broker):
+    """reliability.R7: it ended the wait for a first answer, whatever the timeout."""
+    broker.kill()
+    timer = threading.Timer(2, broker.start)
+    timer.start()
+    try:
+        peach.connect(broker.endpoint, 20, patience=0.5).close()
+    finally:
+        timer.join()
+
+
 def test_without_end_it_waits_until_the_broker_is_back(broker):
     """reliability.R7"""
     for patience in (0.5, None):
