@@ -175,13 +175,40 @@ static void keep_as_values(pending_t *p)
     p->kind = PEACH_LIST;
 }
 
-/* Whether memory of the function is in it, which may be written to when the next item runs. */
-static bool borrows(const peach_value_t *value)
+/* Bytes in the value that are the function's: it may write to them when the next item runs. */
+static size_t borrowed(const peach_value_t *value)
 {
-    if (value->kind == PEACH_ARRAY) return value->array.drop != NULL;
-    if (!peach_value_is_sequence(value)) return false;
-    for (size_t i = 0; i < value->sequence.count; i++)
-        if (borrows(value->sequence.values[i])) return true;
+    size_t bytes = 0;
+    if (value->kind == PEACH_ARRAY) return value->array.drop ? value->array.size : 0;
+    if (!peach_value_is_sequence(value)) return 0;
+    for (size_t i = 0; i < value->sequence.count; i++) bytes += borrowed(value->sequence.values[i]);
+    return bytes;
+}
+
+/* Copies them, so that the value can wait. */
+static void copy_borrowed(peach_value_t *value)
+{
+    if (value->kind == PEACH_ARRAY && value->array.drop) {
+        void *copy = malloc(value->array.size + 1);
+        if (!copy) executor_die("out of memory");
+        memcpy(copy, value->array.data, value->array.size);
+        value->array.drop(value->array.owner);
+        value->array.data = copy;
+        value->array.drop = NULL;
+    }
+    for (size_t i = 0; peach_value_is_sequence(value) && i < value->sequence.count; i++)
+        copy_borrowed(value->sequence.values[i]);
+}
+
+/* Whether the value is to be sent at once; otherwise nothing in it is borrowed any more. */
+static bool settle(const pending_t *p, peach_value_t *value)
+{
+    enum { LARGE = 256 << 10 }; /* a copy costs more than a segment */
+    /* Arrays and long texts go one by one: a segment of them would be copied once more. */
+    if (value->kind == PEACH_ARRAY || value->kind == PEACH_BYTES) return true;
+    size_t bytes = borrowed(value);
+    if (bytes >= LARGE) return true;
+    if (bytes > 0 && !p->whole) copy_borrowed(value);
     return false;
 }
 
@@ -191,8 +218,7 @@ void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
     pending_t *p = &x->pending;
     peach_kind_t kind = value->kind, group = kind;
     if (kind != PEACH_INT && kind != PEACH_DOUBLE) group = PEACH_LIST;
-    bool now =
-        group == PEACH_LIST && (kind == PEACH_ARRAY || kind == PEACH_BYTES || borrows(value));
+    bool now = group == PEACH_LIST && settle(p, value);
     if (p->count > 0 && item != p->first + p->count) results_finish(x, NULL);
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? p->capacity * 2 : 16;
@@ -213,6 +239,5 @@ void results_keep(executor_t *x, uint32_t item, peach_value_t *value, bool lent)
         p->numbers[p->count++] = value->integer; /* or real's bits */
         if (!lent) peach_value_destroy(&value);
     }
-    /* Arrays and long texts go one by one: a segment of them would be copied once more. */
     if ((now || p->count == MAX_PENDING) && !p->whole) results_finish(x, NULL);
 }

@@ -421,7 +421,7 @@ static int prepare(peach_t *self, const peach_connect_options_t *options)
     list_init(&self->jobs);
     list_init(&self->puts);
     list_init(&self->doubts);
-    self->patience_ms = options->patience_ms ? options->patience_ms : DEFAULT_PATIENCE_MS;
+    self->patience_ms = -1; /* until a broker has answered the timeout counts */
     self->now_ms = clock_ms();
     self->heard_ms = awake_at(&self->clock, self->now_ms);
     self->heartbeat_ms = DEFAULT_BEAT_MS;
@@ -448,7 +448,10 @@ peach_t *peach_connect_with(const peach_connect_options_t *options, peach_error_
     int rc = prepare(self, options);
     if (rc == 0) rc = connection_open(self);
     if (rc == 0) rc = greet(self, options->timeout_ms);
-    if (rc == 0) return self;
+    if (rc == 0) {
+        self->patience_ms = options->patience_ms ? options->patience_ms : DEFAULT_PATIENCE_MS;
+        return self;
+    }
     tell(error, rc, peach_error(self));
     peach_close(&self);
     return NULL;
