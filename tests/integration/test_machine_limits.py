@@ -72,21 +72,21 @@ def results(text, items):
 
 @pytest.mark.parametrize("kind", ["memory", "descriptors"])
 @pytest.mark.parametrize("role", ["broker", "worker", "executor"])
-def test_a_process_at_its_limit(make_fleet, role, kind):
+def test_a_process_at_its_limit(make_fleet, tmp_path, role, kind):
     fleet = make_fleet()
     worker = fleet.worker(2, TASKS)
     pid = {"broker": fleet.broker.pid, "worker": worker.pid, "executor": executors(worker)[0]}[role]
     items = list(range(300)) + ["x" * size for size in (1000, 100_000, 1_000_000)] * 4
-    text = "\n".join(map(json.dumps, items))
+    (tmp_path / "items").write_text("\n".join(map(json.dumps, items)))
     lift = limit(pid, kind)
     begin = time.monotonic()
-    client = subprocess.Popen([BIN / "peach", "map", "--quiet", "--chunk", "1", "fnc", "-"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True,
+    client = subprocess.Popen([BIN / "peach", "map", "--quiet", "--chunk", "1", "fnc",
+                               f"@{tmp_path}/items"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, **fleet.env})
     try:
         try:
-            out, err = client.communicate(text, timeout=SECONDS)
+            out, err = client.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
             out = None
         if out is not None:
