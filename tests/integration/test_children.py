@@ -156,6 +156,7 @@ def test_the_first_process_of_a_container_reaps_what_comes_to_it(fleet, script):
         open(f"/proc/{supervisor}/task/{supervisor}/children").read().split()) == 1, 10)
 
 
+@pytest.mark.held
 def test_a_worker_that_is_killed_takes_its_executors_with_it(fleet, script):
     worker = fleet.worker(2, TASKS)
     children = executors(worker)

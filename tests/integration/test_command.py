@@ -91,6 +91,7 @@ def test_options_that_make_no_sense_are_not_offered():
     assert "--json" not in peach("preload", "--help", check=0).stdout
 
 
+@pytest.mark.held
 def test_the_configuration_is_for_the_commands_that_have_its_options(fleet, tmp_path):
     """operations.N24: json is of some commands only"""
     fleet.worker(1, TASKS)
@@ -120,6 +121,7 @@ def test_a_command_that_is_given_nothing_to_do_says_so(args, word):
     assert word in peach(*args, *(NOWHERE if args[0] not in ("run",) else ()), check=2).stderr
 
 
+@pytest.mark.held
 def test_an_empty_list_can_be_said(fleet):
     """operations.N4: "- is there for an empty list" """
     fleet.worker(1, TASKS)
@@ -176,6 +178,7 @@ def test_a_worker_whose_standard_descriptors_are_closed_runs_tasks_that_print(fl
     assert lines(done) == [0, 1, 2] and worker.process.poll() is None
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
 def test_the_command_works_with_closed_descriptors(fleet, closed):
     """operations.O6: a socket took the number, and results or complaints went into it"""

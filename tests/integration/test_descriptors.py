@@ -102,6 +102,7 @@ def test_programs_raise_their_soft_limit(fleet):
         assert line.split()[3] == line.split()[4]
 
 
+@pytest.mark.held
 def test_executors_have_the_limit_that_their_worker_was_started_with(fleet, script):
     """A program that closes all descriptors up to its limit, or uses select, is not to suffer."""
     path = script("import resource\ndef limit(_):\n"

@@ -31,6 +31,7 @@ def test_a_port_where_something_else_listens():
         one_line(peach("status", "-c", endpoint, "-t", "1", check=3), "no broker answered")
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("endpoint", ["tcp://h:99999", "x:y", "udp://x:1", "[::1", "tcp://:5001"])
 def test_an_endpoint_that_is_none(endpoint):
     one_line(peach("map", "-c", endpoint, "fnc", 1, check=2), endpoint, "tcp://HOST:PORT")

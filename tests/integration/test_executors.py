@@ -111,9 +111,10 @@ def dup(fds):
     os.dup2(*fds)
     return 1
 def list_fds(_):
-    import subprocess
-    out = subprocess.run(["sh", "-c", "ls -l /proc/self/fd"], stdout=subprocess.PIPE, text=True).stdout
-    return out.splitlines()
+    import tempfile
+    with tempfile.NamedTemporaryFile("r") as file:
+        os.system("ls -l /proc/self/fd > " + file.name)  # unlike subprocess it closes nothing
+        return file.read().splitlines()
 def status(_):
     import subprocess
     return [subprocess.run(["sh", "-c", "exit 5"]).returncode, subprocess.call(["false"])]
@@ -136,6 +137,7 @@ def test_a_task_that_closes_descriptors(fleet, script, descriptors):
     assert works(fleet)
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("what, value", [("close_range", [3, 64]), ("close_range", [0, 64]),
                                          ("dup", [1, 3]), ("dup", [0, 5]), ("dup", [4, 1])])
 def test_descriptors_that_are_replaced(fleet, script, what, value):

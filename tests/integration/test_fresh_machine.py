@@ -63,6 +63,7 @@ def test_without_a_network_that_is_said_first_and_briefly(programs):
     assert 1 <= len(rest) <= 3 and all(line.startswith("E: ") for line in rest)
 
 
+@pytest.mark.held
 def test_another_failure_of_apt_is_told_in_its_words(programs):
     programs("id", "echo 0\n")
     path = programs("apt-get", 'echo "E: Unable to locate package gcc"; exit 100\n')
@@ -125,6 +126,7 @@ def test_without_cmocka_all_but_the_tests_is_built(configure, tmp_path):
     assert "peach-broker" in rules and "peach-sim" not in rules
 
 
+@pytest.mark.held
 def test_with_cmocka_the_tests_are_built_unasked(configure, tmp_path):
     assert configure().returncode == 0
     assert "peach-sim" in (tmp_path / "build" / "build.ninja").read_text()

@@ -124,6 +124,7 @@ def test_a_run_whose_terminal_closes_leaves_nothing():
     assert left_of(marker) == ""
 
 
+@pytest.mark.held
 def test_nohup_is_respected(fleet):
     """Of the same kind: what a user said is to go on does"""
     fleet.worker(1, TASKS)
@@ -159,6 +160,7 @@ def test_a_map_that_stops_soon_lets_finish_what_was_given_out(fleet):
     assert "halted after" in done.stderr
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("value", ["", "never", "now,", "now,fail=0", "now,fail=-1", "soon,x=1"])
 def test_what_halt_does_not_know_is_told(value):
     from conftest import peach

@@ -38,6 +38,7 @@ def start_clients(run):
     return clients, finish
 
 
+@pytest.mark.held
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", ["killed", "stopped", "half open", "cut", "delayed"])
 def test_a_worker_that_is_lost_for_good(make_fleet, proxies, fault):
@@ -79,6 +80,7 @@ def network():
     made.close()
 
 
+@pytest.mark.held
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", ["link down", "nothing goes out", "nothing comes in"])
 def test_a_host_that_is_lost_for_good(network, fault):
@@ -102,6 +104,7 @@ def test_a_host_that_is_lost_for_good(network, fault):
     within(clients, finish, begin)
 
 
+@pytest.mark.held
 def test_a_link_that_is_joined_again_in_another_order(network, tmp_path):
     """reliability, "worth keeping": client first or worker first, each item once."""
     network.start(0, "peach-broker", "--bind", "tcp://0.0.0.0:5001", "--session-timeout",

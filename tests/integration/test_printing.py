@@ -81,6 +81,7 @@ def test_any_bytes_may_be_printed(says, values, expected):
         assert len(told) >= 2
 
 
+@pytest.mark.held
 def test_lines_have_the_item_that_printed_them(says):
     told = texts(says, "say", *[f"item {i}" for i in range(50)])
     assert told == [[i, f"item {i}"] for i in range(50)]

@@ -121,6 +121,7 @@ def test_what_is_wrong_with_source_is_one_message_for_the_job(source, words):
     assert done.stderr.count("peach:") == 1
 
 
+@pytest.mark.held
 def test_what_source_raises_is_of_the_item():
     done = peach("run", "-n", 1, "--source", "lambda x: 1/x", 0, 1, check=1)
     assert "error" in lines(done)[0] and lines(done)[1] == 1

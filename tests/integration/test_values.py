@@ -55,6 +55,7 @@ def numbers(value):
     return [float(value)]
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("kind", ["array", "bytearray", "memoryview", "array.array", "ctypes"])
 def test_a_value_is_what_it_was_when_the_function_returned(script, kind):
     """worker.A1, of the plain form: one buffer is filled again for each item of a task."""

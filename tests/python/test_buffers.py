@@ -284,6 +284,7 @@ def test_numbers_texts_and_tuples_of_them_wait_as_they_are():
     assert not hold_call(([1],), 2).refers
 
 
+@pytest.mark.held
 def test_one_array_in_many_calls_that_wait_is_one_copy(client):
     """A thousand calls with 4 MiB each would be 4 GiB."""
     import pathlib

@@ -86,6 +86,7 @@ def test_a_ref_of_a_closed_client_is_an_error(client):
         gone.call(str, ref)
 
 
+@pytest.mark.held
 def test_one_value_put_through_two_clients_is_two(client, beside):
     one, two = client.put([1, 2]), beside.put([1, 2])
     assert one != two and one == client.put([1, 2])
@@ -105,6 +106,7 @@ def test_a_ref_may_be_wherever_an_argument_may_be(client, use, result):
     assert USES[use](client, client.put("mine")) == result
 
 
+@pytest.mark.held
 def test_in_another_object_it_is_told(client):
     for value in ((1, client.put(1)), {(1, client.put(1))}, [{1, client.put(1)}]):
         with pytest.raises(TypeError, match="list or dict of arguments"):
@@ -126,6 +128,7 @@ def test_a_value_is_kept_for_the_calls_that_have_it(client, way):
         assert way(client, array) == i
 
 
+@pytest.mark.held
 def test_values_are_gone_with_their_last_use(client):
     """What jobs keep they let go: the broker keeps 4096 values of a client."""
     for first in range(0, 4200, 100):
