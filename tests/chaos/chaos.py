@@ -26,7 +26,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
-from conftest import BIN, SLOW, free_port  # noqa: E402
+from programs import BIN, SLOW, free_port  # noqa: E402
 from hosts import Network, NoNamespaces  # noqa: E402
 
 JOB = """
