@@ -2,7 +2,7 @@
 import os
 import subprocess
 
-from conftest import BIN, Process
+from programs import BIN, Process
 
 TAG = f"peach{os.getpid() % 100000}"
 
@@ -56,6 +56,17 @@ class Network:
     def link(self, host, up):
         """Cut the host off, or join it again."""
         ip("-n", f"{TAG}-net", "link", "set", f"port{host}", "up" if up else "down")
+
+    def lose(self, host, which, lost=True):
+        """All that goes "to" the host, or comes "from" it, is lost on its way, without a word."""
+        others = [i for i in range(len(self.hosts)) if i != host]
+        for at, far in ((i, host) if which == "to" else (host, i) for i in others):
+            entry = (f"10.99.0.{far + 1}", "dev", "eth0")
+            if lost:  # to a card that nobody has
+                ip("-n", self.hosts[at], "neigh", "replace", *entry, "lladdr", "02:00:00:00:00:01",
+                   "nud", "permanent")
+            else:
+                ip("-n", self.hosts[at], "neigh", "del", *entry)
 
     def close(self):
         for process in reversed(self.processes):

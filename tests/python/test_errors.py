@@ -270,7 +270,7 @@ def test_a_worker_that_takes_no_code(tmp_path):
 def test_a_large_closure_goes_to_a_host_once():
     """50 MB in a closure, 1,000 items: the bytes that reach the worker are counted."""
     spec = importlib.util.spec_from_file_location(
-        "fleets", pathlib.Path(__file__).parents[1] / "integration" / "conftest.py")
+        "fleets", pathlib.Path(__file__).parents[1] / "integration" / "programs.py")
     fleets = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fleets)
     os.environ["PEACH_SHARED_MEMORY"] = "0"  # as between hosts
