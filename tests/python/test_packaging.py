@@ -45,8 +45,8 @@ def run(*args, status=0, **more):
 def package(tmp_path):
     """client/python of a checkout in which nothing is built."""
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("build", ".git", "__pycache__",
-                                                              "*.egg-info"))
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(
+        "build", ".git", "__pycache__", "*.egg-info", "_peach.so", "programs"))
     return tree / "client" / "python"
 
 
@@ -68,6 +68,17 @@ def test_pip_install_and_the_source_distribution(package, tmp_path):
     for command in [python.with_name("peach")], [python, "-m", "peach"]:
         assert run(*command, "run", "-n", "1", "--source", "lambda x: x + 1", "1", cwd=tmp_path,
                    env=env) == "2\n"
+
+
+def test_what_an_editable_installation_leaves_does_not_get_into_the_build(package, tmp_path):
+    for name in "_peach.so", "programs/bin/peach":
+        (package / "peach" / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / "peach" / name).write_text("of another build")
+    run("cmake", "-S", package.parents[1], "-B", tmp_path / "build", "-G", "Ninja",
+        "-DPEACH_TESTS=OFF")
+    run("cmake", "--build", tmp_path / "build", "--target", "python-package")
+    made = {path.name for path in (tmp_path / "build" / "python" / "peach").iterdir()}
+    assert "__init__.py" in made and not {"_peach.so", "programs"} & made
 
 
 @needs_own_options
