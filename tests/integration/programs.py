@@ -207,6 +207,13 @@ class Fleet:
         self.broker = self.start("peach-broker", "--bind", self.endpoint, *self.options)
         until(lambda: "listening" in self.broker.said(), 10)
 
+    def lose_broker(self):
+        """It is killed, and another one takes its place."""
+        self.broker.signal(signal.SIGKILL)
+        self.broker.wait()
+        self.processes.remove(self.broker)
+        self.start_broker()
+
     def start(self, program, *args, **more):
         process = Process(BIN / program, *args, env=self.env, **more)
         self.processes.append(process)

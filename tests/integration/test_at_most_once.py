@@ -58,10 +58,7 @@ def test_brokers_that_are_killed_each_second(make_fleet, tmp_path):
     until(path.exists, 20)
     for _ in range(kills):
         time.sleep(1)
-        fleet.broker.signal(signal.SIGKILL)
-        fleet.broker.wait()
-        fleet.processes.remove(fleet.broker)
-        fleet.start_broker()
+        fleet.lose_broker()
     thread.join()
     lost, unbegun = check(result["done"], path, count)
     assert lost < count / 4
@@ -79,10 +76,7 @@ def test_what_waits_behind_an_item_runs(make_fleet, tmp_path, chunk, seconds):
     thread, result = start_map(fleet, path, count, seconds, *(["--chunk", chunk] if chunk else []))
     for turn in range(3):
         until(lambda: len(runs(path)) > (turn + 1) * count / 8, 30)
-        fleet.broker.signal(signal.SIGKILL)
-        fleet.broker.wait()
-        fleet.processes.remove(fleet.broker)
-        fleet.start_broker()
+        fleet.lose_broker()
     thread.join()
     lost, unbegun = check(result["done"], path, count)
     # At a kill some items of each slot end before their worker knows of it.
@@ -95,10 +89,7 @@ def test_a_lost_session_leaves_no_client_waiting(fleet, script):
     fleet.worker(2, script("import time\ndef f(x):\n    time.sleep(0.005)\n    return 1\n"))
     client = fleet.start("peach", "map", "--quiet", "--retries", 0, "f", "0..1999")
     until(lambda: client.said().count("\n") > 200, 20)
-    fleet.broker.signal(signal.SIGKILL)
-    fleet.broker.wait()
-    fleet.processes.remove(fleet.broker)
-    fleet.start_broker()
+    fleet.lose_broker()
     client.wait(60)
     said = client.said().splitlines()
     assert len([x for x in said if x == "1" or "PEACH_E_LOST" in x]) == 2000
@@ -163,11 +154,7 @@ def test_the_next_broker_of_the_list_hears_what_had_begun(make_fleet, tmp_path):
     until(path.exists, 20)
     for turn in range(4):
         time.sleep(dice.uniform(0.7, 1.3))
-        fleet = fleets[turn % 2]
-        fleet.broker.signal(signal.SIGKILL)
-        fleet.broker.wait()
-        fleet.processes.remove(fleet.broker)
-        fleet.start_broker()
+        fleets[turn % 2].lose_broker()
     thread.join()
     lost, unbegun = check(result["done"], path, count)
     assert lost < count / 4 and unbegun <= max(2, lost * 0.1)

@@ -72,10 +72,17 @@ def test_a_worker_that_is_lost_for_good(make_fleet, proxies, fault):
 
 @pytest.fixture
 def network():
+    """A broker, two workers and a client, each on a host of its own."""
     try:
         made = Network(["broker", "stays", "goes", "client"])
     except NoNamespaces as error:
         pytest.skip(str(error))
+    made.start(0, "peach-broker", "--bind", "tcp://0.0.0.0:5001", "--session-timeout",
+               str(SESSION_S))
+    for host in (1, 2):
+        made.start(host, "peach-worker", "--connect", "10.99.0.1", "--slots", "2", "-l", TASKS)
+    until(lambda: made.run(3, "workers", "--json", "-c", "10.99.0.1").stdout.count(
+        '"state":"ready","silent') == 2, 20)
     yield made
     made.close()
 
@@ -85,12 +92,6 @@ def network():
 @pytest.mark.parametrize("fault", ["link down", "nothing goes out", "nothing comes in"])
 def test_a_host_that_is_lost_for_good(network, fault):
     """reliability, check 2: no end of a connection is told"""
-    network.start(0, "peach-broker", "--bind", "tcp://0.0.0.0:5001", "--session-timeout",
-                  str(SESSION_S))
-    for host in (1, 2):
-        network.start(host, "peach-worker", "--connect", "10.99.0.1", "--slots", "2", "-l", TASKS)
-    until(lambda: network.run(3, "workers", "--json", "-c", "10.99.0.1").stdout.count(
-        '"state":"ready","silent') == 2, 20)
     clients, finish = start_clients(lambda: network.run(
         3, "map", "--quiet", "--chunk", "4", "-c", "10.99.0.1", "nap", *[SECONDS] * COUNT))
     time.sleep(0.7)
@@ -105,14 +106,8 @@ def test_a_host_that_is_lost_for_good(network, fault):
 
 
 @pytest.mark.held
-def test_a_link_that_is_joined_again_in_another_order(network, tmp_path):
+def test_a_link_that_is_joined_again_in_another_order(network):
     """reliability, "worth keeping": client first or worker first, each item once."""
-    network.start(0, "peach-broker", "--bind", "tcp://0.0.0.0:5001", "--session-timeout",
-                  str(SESSION_S))
-    for host in (1, 2):
-        network.start(host, "peach-worker", "--connect", "10.99.0.1", "--slots", "2", "-l", TASKS)
-    until(lambda: network.run(3, "workers", "--json", "-c", "10.99.0.1").stdout.count(
-        '"state":"ready","silent') == 2, 20)
     job = subprocess.Popen([*network.prefix(3), str(BIN / "peach"), "map", "--quiet", "-c",
                             "10.99.0.1", "nap", *["0.02"] * 500], stdout=subprocess.PIPE, text=True,
                            env=os.environ)
