@@ -7,7 +7,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,13 +209,7 @@ static peach_value_t *next_item(void *arg, int *status)
 {
     items_t *self = arg;
     peach_value_t *value;
-    while ((value = next_value(self, status)) != NULL || *status == PEACH_E_TIMEOUT) {
-        if (!value) {
-            struct pollfd input = {items_fd(self), POLLIN, 0};
-            poll(&input, 1, 100);
-            continue;
-        }
-        if (!self->log) break;
+    while ((value = next_value(self, status)) != NULL && self->log) {
         *status = joblog_item(self->log, value);
         if (*status == 0) return value;
         peach_value_destroy(&value);

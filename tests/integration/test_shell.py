@@ -1,11 +1,12 @@
 """peach in a pipe: what goes in, what comes out, and what cannot."""
 import json
 import os
+import select
 import subprocess
 import time
 
 import pytest
-from conftest import BIN, HERE, lines, peach
+from conftest import BIN, HERE, SLOW, lines, peach
 
 TASKS = HERE / "tasks.py"
 ECHO = ("run", "-n", 1, "--source", "lambda x: x")
@@ -36,6 +37,25 @@ def test_a_line_that_is_no_text_is_told():
     done = subprocess.run([str(BIN / "peach"), *map(str, ECHO), "--lines"], input=b"a\n\xff\n",
                           capture_output=True, timeout=60)
     assert done.returncode == 2 and b"line 2 is not UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--lines"], ["--unordered"], ["--joblog", "log"]])
+def test_results_are_shown_while_input_comes(tmp_path, options):
+    """operations.O11: all at the end; tail -f log | peach map f - never printed."""
+    job = subprocess.Popen([BIN / "peach", "run", "-q", "-n", "1", *options, "--source",
+                            "lambda x: x", "-"], text=True, cwd=tmp_path,
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        for x in range(5):
+            job.stdin.write(f"{x}\n")
+            job.stdin.flush()
+            assert select.select([job.stdout], [], [], 20 * SLOW)[0]
+            assert json.loads(job.stdout.readline()) in (x, str(x))
+        job.stdin.close()
+        assert job.wait(20 * SLOW) == 0
+    finally:
+        job.kill()
+        job.wait()
 
 
 def test_items_come_from_files(tmp_path):
