@@ -39,8 +39,17 @@ static void log_path(char *path, size_t size)
     snprintf(path, size, "%s/worker.log", folder);
 }
 
+/* Of who could not become a worker: errno is for who reads at the other end. */
+_Noreturn static void tell_and_exit(int told)
+{
+    int error = errno;
+    ssize_t ignored = write(told, &error, sizeof error);
+    (void)ignored;
+    _exit(127);
+}
+
 /* In the grandchild: peach-worker, detached from everything of ours. */
-static void become_worker(const char *endpoint, unsigned slots, int told)
+_Noreturn static void become_worker(const char *endpoint, unsigned slots, int told)
 {
     char path[PATH_MAX + 32], self[PATH_MAX], number[16], worker[PATH_MAX + 32];
     const char *programs = getenv("PEACH_BIN");
@@ -72,10 +81,7 @@ static void become_worker(const char *endpoint, unsigned slots, int told)
         execv(worker, args);
     }
     execvp("peach-worker", args);
-    int error = errno;
-    ssize_t ignored = write(3, &error, sizeof error);
-    (void)ignored;
-    _exit(127);
+    tell_and_exit(3);
 }
 
 static int start_worker(peach_t *self, unsigned slots)
@@ -93,7 +99,9 @@ static int start_worker(peach_t *self, unsigned slots)
     pid_t child = fork();
     if (child == 0) {
         /* Twice, so that it is nobody's child and leaves no zombie. */
-        if (fork() == 0) become_worker(endpoint, slots, told[1]);
+        pid_t worker = fork();
+        if (worker == 0) become_worker(endpoint, slots, told[1]);
+        if (worker < 0) tell_and_exit(told[1]);
         _exit(0);
     }
     close(told[1]);
@@ -104,8 +112,8 @@ static int start_worker(peach_t *self, unsigned slots)
     ssize_t n = error ? 0 : read(told[0], &error, sizeof error);
     close(told[0]);
     if (n > 0 || error)
-        return session_fail(self, PEACH_E_SYSTEM, "cannot start peach-worker: %s (is it on PATH?)",
-                            strerror(error));
+        return session_fail(self, PEACH_E_SYSTEM, "cannot start peach-worker: %s%s",
+                            strerror(error), error == ENOENT ? " (is it on PATH?)" : "");
     return 0;
 }
 

@@ -1,5 +1,6 @@
 """What people see of a fleet: status, workers, functions."""
 import os
+import subprocess
 
 import pytest
 from conftest import BIN, EXAMPLES, HERE, lines, until
@@ -75,6 +76,20 @@ def test_init_tells_where_the_log_is(fleet, tmp_path):
     assert f"{tmp_path}/peach/worker.log" in done.stderr
     assert os.path.exists(tmp_path / "peach" / "worker.log")
     assert lines(fleet("map", "--source", "lambda x: x", 1, check=0)) == [1]
+
+
+def test_init_that_cannot_start_a_worker_says_so(fleet, tmp_path):
+    """worker.C14: the second of two forks was not looked at, and init waited for its timeout."""
+    source, scarce = tmp_path / "scarce.c", tmp_path / "scarce.so"
+    source.write_text("#include <errno.h>\n#include <unistd.h>\nstatic pid_t first;\n"
+                      "__attribute__((constructor)) static void begin(void) { first = getpid(); }\n"
+                      "extern pid_t __libc_fork(void);\n"
+                      "pid_t fork(void)\n{\n    if (getpid() == first) return __libc_fork();\n"
+                      "    errno = EAGAIN;\n    return -1;\n}\n")
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", scarce], check=True)
+    fleet.env["LD_PRELOAD"] = str(scarce)
+    done = fleet("init", "-n", 1, check=1)
+    assert "cannot start peach-worker: Resource temporarily unavailable" in done.stderr
 
 
 def test_jobs_are_seen_and_can_be_cancelled_by_anybody(fleet):
