@@ -18,8 +18,9 @@ class Map:
     def __init__(self, fleet, *args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=None):
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [str(BIN / "peach"), *map(str, args)], stdin=stdin, stdout=stdout,
-            stderr=subprocess.PIPE, text=True,
+            # Whoever runs the tests may have said nohup.
+            ["env", "--default-signal=HUP", str(BIN / "peach"), *map(str, args)],
+            stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True,
             env={**os.environ, **(fleet.env if fleet else {}), **(env or {})})
 
     def end(self, timeout=30):
