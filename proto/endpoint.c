@@ -51,6 +51,15 @@ static bool complete(char text[ENDPOINT_BYTES])
     return true;
 }
 
+/* localhost is the default host, also where no file of hosts says so (RFC 6761). */
+static void name_localhost(char text[ENDPOINT_BYTES])
+{
+    static const char name[] = "tcp://localhost:";
+    _Static_assert(sizeof name == sizeof "tcp://:" - 1 + sizeof default_host, "as long");
+    if (strncmp(text, name, sizeof name - 1) == 0)
+        memcpy(text + sizeof "tcp://" - 1, default_host, sizeof default_host - 1);
+}
+
 /* A name, an address of IPv4, or one of IPv6 in brackets, with a zone perhaps. */
 static bool is_host(const char *text, size_t size)
 {
@@ -69,6 +78,7 @@ static bool is_host(const char *text, size_t size)
 static int check(char text[ENDPOINT_BYTES], char *error, size_t size)
 {
     if (!complete(text)) return wrong(error, size, text, "it is not tcp://");
+    name_localhost(text);
     if (strncmp(text, "ipc://", 6) == 0 && text[6]) return 0;
     if (strncmp(text, "tcp://", 6) != 0) return wrong(error, size, text, "it is not tcp://");
     const char *host = text + 6, *port = find_port(host);

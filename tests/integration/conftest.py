@@ -2,8 +2,8 @@
 import subprocess
 
 import pytest
-from programs import (BIN, EXAMPLES, FULL, HERE, ROOT, SLOW, Fleet, Process, Proxy,  # noqa: F401
-                      driver, executors, free_port, lines, memory, peach, python, until)
+from programs import (BIN, EXAMPLES, FULL, HERE, ROOT, SANITIZED, SLOW, Fleet, Process,  # noqa: F401
+                      Proxy, driver, executors, free_port, lines, memory, peach, python, until)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sanitizers and valgrind make everything slower.
 SLOW = float(os.environ.get("PEACH_SLOW", "1"))
+# A sanitizer has memory, threads and symbols of its own.
+SANITIZED = "asan" in str(BIN) or "tsan" in str(BIN)
 # PEACH_FULL=1 runs the long cases at full length; CI runs a share of each.
 FULL = bool(os.environ.get("PEACH_FULL"))
 # Nobody's configuration.

@@ -6,7 +6,7 @@ import subprocess
 import textwrap
 
 import pytest
-from conftest import BIN, EXAMPLES, HERE, Fleet, free_port, lines
+from conftest import BIN, EXAMPLES, HERE, SANITIZED, Fleet, free_port, lines
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,6 @@ def flags(prefix, *what):
     env = {**os.environ, "PKG_CONFIG_PATH": str(find(prefix, "peach.pc").parent)}
     return subprocess.run(["pkg-config", *what, "peach"], env=env, check=True,
                           capture_output=True, text=True).stdout.split()
-
-
-SANITIZED = "asan" in str(BIN) or "tsan" in str(BIN)
 
 
 @pytest.mark.skipif(SANITIZED, reason="a program without the sanitizer cannot link the library")

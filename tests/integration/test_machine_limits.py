@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, SLOW, executors, lines, until
+from conftest import BIN, FULL, HERE, SANITIZED, SLOW, executors, lines, until
 
 TASKS = HERE / "tasks.py"
 SECONDS = 5 if FULL else 2
@@ -70,7 +70,9 @@ def results(text, items):
     return good
 
 
-@pytest.mark.parametrize("kind", ["memory", "descriptors"])
+@pytest.mark.parametrize("kind", [
+    pytest.param("memory", marks=pytest.mark.skipif(
+        SANITIZED, reason="the sanitizer's own memory is limited, too")), "descriptors"])
 @pytest.mark.parametrize("role", ["broker", "worker", "executor"])
 def test_a_process_at_its_limit(make_fleet, tmp_path, role, kind):
     fleet = make_fleet()
@@ -107,7 +109,9 @@ def test_a_process_at_its_limit(make_fleet, tmp_path, role, kind):
     are_idle([fleet.broker.pid, worker.pid])
 
 
-@pytest.mark.parametrize("kind", ["memory", "descriptors"])
+@pytest.mark.parametrize("kind", [
+    pytest.param("memory", marks=pytest.mark.skipif(
+        SANITIZED, reason="the sanitizer's own memory is limited, too")), "descriptors"])
 def test_a_client_at_its_limit(fleet, tmp_path, kind):
     fleet.worker(2, TASKS)
     items = [f"{i} " + "x" * 200_000 for i in range(200)]

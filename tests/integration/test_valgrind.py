@@ -3,9 +3,8 @@ import shutil
 import signal
 
 import pytest
-from conftest import BIN, HERE, Process, free_port, lines, peach, until
+from conftest import BIN, HERE, SANITIZED, Process, free_port, lines, peach, until
 
-SANITIZED = "asan" in str(BIN) or "tsan" in str(BIN)
 VALGRIND = ("valgrind", "-q", "--leak-check=full", "--show-leak-kinds=definite,indirect",
             "--errors-for-leak-kinds=definite,indirect", "--error-exitcode=99")
 

@@ -153,11 +153,13 @@ static void short_endpoints_are_written_in_full(void **state)
     (void)state;
     static endpoints_t e;
     char error[600];
-    const char *list = "a,a:7,5003,[::1],[::1]:7,a-b.example,127.0.0.1:*";
+    const char *list = "a,a:7,5003,[::1],[::1]:7,a-b.example,127.0.0.1:*,"
+                       "localhost,tcp://localhost:7,localhost.example";
     static const char *const full[] = {"tcp://a:5001",         "tcp://a:7",
                                        "tcp://127.0.0.1:5003", "tcp://[::1]:5001",
                                        "tcp://[::1]:7",        "tcp://a-b.example:5001",
-                                       "tcp://127.0.0.1:*"};
+                                       "tcp://127.0.0.1:*",    "tcp://127.0.0.1:5001",
+                                       "tcp://127.0.0.1:7",    "tcp://localhost.example:5001"};
     assert_int_equal(endpoints_parse(&e, list, error, sizeof error), 0);
     assert_int_equal(e.count, sizeof full / sizeof *full);
     for (size_t i = 0; i < e.count; i++) assert_string_equal(e.text[i], full[i]);
@@ -173,8 +175,10 @@ static void names_are_told_from_addresses_and_bound_as_addresses(void **state)
     assert_false(endpoint_host_name("tcp://[::1]:1", host));
     assert_false(endpoint_host_name("tcp://*:1", host));
     assert_false(endpoint_host_name("ipc:///tmp/x", host));
-    assert_int_equal(endpoint_for_bind(endpoint, error, sizeof error), 0);
-    assert_true(endpoint_is_loopback(endpoint) && !endpoint_host_name(endpoint, host));
+    if (knows_localhost()) {
+        assert_int_equal(endpoint_for_bind(endpoint, error, sizeof error), 0);
+        assert_true(endpoint_is_loopback(endpoint) && !endpoint_host_name(endpoint, host));
+    }
     snprintf(endpoint, sizeof endpoint, "tcp://no-such-host.invalid:1");
     assert_int_equal(endpoint_for_bind(endpoint, error, sizeof error), PEACH_E_ARGUMENT);
     assert_non_null(strstr(error, "no-such-host.invalid"));
