@@ -84,6 +84,7 @@ static void on_drain(broker_t *b, peer_t *client, const Peach__Drain *drain)
         sched_worker_drain(b->sched, peer->worker);
         reply.workers++;
     }
+    library_judge(b);
     if (drain->broker) b->draining = true;
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     envelope.body_case = PEACH__ENVELOPE__BODY_DRAIN_REPLY;
@@ -159,7 +160,10 @@ static void on_worker(broker_t *b, peer_t *peer, wire_message_t *message)
         break;
     case PEACH__ENVELOPE__BODY_REGISTRATION: library_register(b, peer, e->registration); break;
     case PEACH__ENVELOPE__BODY_PRELOAD: library_restore(b, peer, message); break;
-    case PEACH__ENVELOPE__BODY_DRAIN: sched_worker_drain(b->sched, peer->worker); break;
+    case PEACH__ENVELOPE__BODY_DRAIN:
+        sched_worker_drain(b->sched, peer->worker);
+        library_judge(b);
+        break;
     case PEACH__ENVELOPE__BODY_DROP: blob_drop(b, peer, e->drop); break;
     case PEACH__ENVELOPE__BODY_UNBEGUN: verdicts_take(b, e->unbegun); break;
     case PEACH__ENVELOPE__BODY_HEARTBEAT: break;

@@ -21,6 +21,7 @@ static void forget(shell_job_t *job)
     idmap_remove(jobs->by_id, job->message->id);
     list_remove(&job->node);
     jobs->count--;
+    jobs->cancelled -= job->cancelled;
     job->jobs = NULL;
     shell_job_unref(&job);
 }
@@ -82,6 +83,20 @@ void jobs_count(shell_job_t *job, uint32_t items, bool failed)
     if (!job) return;
     *(failed ? &job->failed : &job->done) += items;
     if (job->final && job->done + job->failed >= job->items) forget(job);
+}
+
+bool jobs_cancel(shell_job_t *job)
+{
+    if (job->cancelled) return false;
+    job->cancelled = true;
+    job->jobs->cancelled++;
+    return true;
+}
+
+bool jobs_is_cancelled(const jobs_t *self, uint64_t number)
+{
+    const shell_job_t *job = self->cancelled > 0 ? idmap_get(self->by_id, number) : NULL;
+    return job && job->cancelled;
 }
 
 void jobs_forget(jobs_t *self, uint64_t number)

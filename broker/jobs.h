@@ -22,14 +22,15 @@ typedef struct {
     node_t node;  /* in it; those that were touched last are behind */
     uint64_t id;  /* the broker's */
     uint64_t since_ms, items, done, failed;
-    bool final; /* items are all that it will have */
+    bool final;     /* items are all that it will have */
+    bool cancelled; /* by somebody else than its client */
 } shell_job_t;
 
 /* Of one client. */
 struct jobs {
     list_t list;
     idmap_t *by_id; /* the client's numbers; NULL: there was none yet */
-    size_t count;
+    size_t count, cancelled;
 };
 
 void jobs_init(jobs_t *self);
@@ -45,6 +46,11 @@ void jobs_note(shell_job_t *job, const Peach__Job *message);
 
 /* Items of it ended; one that has ended is not seen any more. job may be NULL. */
 void jobs_count(shell_job_t *job, uint32_t items, bool failed);
+
+/* Somebody else ends it: what its client submits of it from now on is cancelled. False when it
+   had been. */
+bool jobs_cancel(shell_job_t *job);
+bool jobs_is_cancelled(const jobs_t *self, uint64_t number);
 
 /* The client's job of that number is not seen any more. */
 void jobs_forget(jobs_t *self, uint64_t number);

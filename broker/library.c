@@ -446,6 +446,12 @@ static int tell_core(broker_t *b, peer_t *worker)
     return rc;
 }
 
+void library_judge(broker_t *b)
+{
+    waiters_settle(b);
+    judge_versions(b);
+}
+
 int library_register(broker_t *b, peer_t *worker, const Peach__Registration *registration)
 {
     Peach__Registration *copy = wire_copy(&registration->base);
@@ -454,8 +460,7 @@ int library_register(broker_t *b, peer_t *worker, const Peach__Registration *reg
     worker->registration = copy;
     int rc = tell_core(b, worker);
     if (rc) return rc;
-    waiters_settle(b);
-    judge_versions(b);
+    library_judge(b);
     ask_for_sources(b, worker);
     return 0;
 }

@@ -48,7 +48,9 @@ void session_end(broker_t *b, peer_t *peer, const char *cause)
         sched_client_remove(b->sched, peer->client);
         b->client_count--;
     }
+    bool loads = peer->role == PEACH__ROLE__ROLE_WORKER;
     peer_destroy(&peer);
+    if (loads) library_judge(b);
 }
 
 /* Its work goes on meanwhile, and its results are kept. */
@@ -57,7 +59,10 @@ void session_detach(broker_t *b, peer_t *peer)
     say(peer, "lost its connection");
     unroute(b, peer);
     peer->gone_ms = b->now_ms + session_return_ms(b);
-    if (peer->worker) sched_worker_connected(b->sched, peer->worker, false);
+    if (peer->worker) {
+        sched_worker_connected(b->sched, peer->worker, false);
+        library_judge(b);
+    }
 }
 
 void session_end_of(broker_t *b, const char *host, uint32_t pid)

@@ -1,6 +1,5 @@
-/* The broker's inside, shared by broker.c (the loop), listener.c (connections), session.c (who
-   comes, goes and returns), work.c (tasks and results), library.c (preloads), verdicts.c (what
-   had begun at a broker that was lost) and view.c (status).
+/* The broker's inside, shared by broker.c (the loop) and the files that ARCHITECTURE.md names:
+   what each gives the others stands under its name.
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -181,7 +180,11 @@ void library_restore(broker_t *b, peer_t *worker, wire_message_t *message);
 int library_items(broker_t *b, wire_frames_t *frames, Peach__PreloadItem ***items, size_t *count);
 void library_items_free(Peach__PreloadItem **items, size_t count);
 
-/* Takes a worker's new registration over, tells the core, and answers who waits. */
+/* A worker came, went or said something: who waits is answered, and a version that fails on
+   every worker is dropped. */
+void library_judge(broker_t *b);
+
+/* Takes a worker's new registration over, tells the core, and judges. */
 int library_register(broker_t *b, peer_t *worker, const Peach__Registration *registration);
 
 /* Forgets all preloads. */
@@ -196,8 +199,7 @@ Peach__PreloadReport *library_report(const peer_t *worker, const char *name,
 
 /* ---- waiters.c: clients that wait for preloads ---- */
 
-/* The client is answered when the workers have done what the message asks for; with
-   PEACH_E_ARGUMENT at once when it names what nobody has. */
+/* The client is answered when the workers have done what the message asks for. */
 void waiters_add(broker_t *b, peer_t *client, const Peach__Preload *message);
 
 /* Answers those who can be answered: workers came, went, or said something. */

@@ -96,8 +96,11 @@ void waiters_add(broker_t *b, peer_t *client, const Peach__Preload *message)
     waiter_t *waiter = calloc(1, sizeof *waiter);
     if (waiter) waiter->message = wire_copy(&message->base);
     if (!waiter || !waiter->message) {
+        Peach__PreloadReply failed = PEACH__PRELOAD_REPLY__INIT;
         free(waiter);
-        shell_error(b, client, PEACH_E_MEMORY, "the request cannot be kept");
+        failed.status = PEACH_E_MEMORY;
+        failed.message = (char *)peach_status_text(PEACH_E_MEMORY);
+        reply(b, client, message->request, &failed);
         return;
     }
     waiter->client = client;

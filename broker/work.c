@@ -49,6 +49,7 @@ static int make_job(broker_t *b, peer_t *client, const Peach__Job *job)
                              .deadline_ms = job->deadline_ms,
                              .queue_ms = job->queue_ms};
     void **user;
+    if (jobs_is_cancelled(&client->jobs, job->id)) return PEACH_E_CANCELLED;
     int rc = sched_job(b->sched, client->client, &spec, &user);
     if (job->depth > client->depth) client->depth = job->depth;
     if (rc == 0 && !*user) {
@@ -176,8 +177,8 @@ void work_cancel_jobs(broker_t *b, peer_t *watcher, const Peach__CancelJobs *can
         node_t *next;
         for (node_t *j = list_first(&peer->jobs.list); j; j = next) {
             next = list_next(&peer->jobs.list, j);
-            const shell_job_t *job = LIST_ITEM(j, shell_job_t, node);
-            if (!is_named(cancel, job->id)) continue;
+            shell_job_t *job = LIST_ITEM(j, shell_job_t, node);
+            if (!is_named(cancel, job->id) || !jobs_cancel(job)) continue;
             sched_cancel(b->sched, peer->client, job->message->id);
             reply.jobs++;
         }

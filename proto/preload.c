@@ -4,6 +4,7 @@
 #include "preload.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,31 @@ void preload_clear(preload_source_t *self)
     free(self->path);
     payload_unref(&self->source);
     *self = (preload_source_t){0};
+}
+
+static void add_file(crypto_hash_sha256_state *state, const char *path)
+{
+    unsigned char bytes[16384];
+    size_t n;
+    FILE *file = fopen(path, "rbe");
+    crypto_hash_sha256_update(state, (const unsigned char *)path, strlen(path) + 1);
+    while (file && (n = fread(bytes, 1, sizeof bytes, file)) > 0)
+        crypto_hash_sha256_update(state, bytes, n);
+    if (file) fclose(file);
+}
+
+void preload_digest_files(const char *files, uint8_t digest[WIRE_DIGEST_BYTES])
+{
+    crypto_hash_sha256_state state;
+    crypto_hash_sha256_init(&state);
+    while (*files) {
+        char path[PATH_MAX];
+        size_t length = strcspn(files, "\n");
+        snprintf(path, sizeof path, "%.*s", (int)length, files);
+        add_file(&state, path);
+        files += length + (files[length] == '\n');
+    }
+    crypto_hash_sha256_final(&state, digest);
 }
 
 int preload_item(const preload_source_t *self, wire_frames_t *frames, Peach__Payload *field,

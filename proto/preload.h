@@ -22,6 +22,10 @@ typedef struct {
 int preload_read(preload_source_t *self, const char *spec, char *error, size_t error_size);
 void preload_clear(preload_source_t *self);
 
+/* The digest of what is in files, whose names stand in lines. A file that cannot be read counts,
+   too. */
+void preload_digest_files(const char *files, uint8_t digest[WIRE_DIGEST_BYTES]);
+
 /* Fills item, which lends from self; its source is attached to frames, unless field is NULL. */
 int preload_item(const preload_source_t *self, wire_frames_t *frames, Peach__Payload *field,
                  Peach__PreloadItem *item);

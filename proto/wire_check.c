@@ -80,8 +80,8 @@ static bool reports_ok(check_t *c, Peach__PreloadReport **reports, size_t count)
     if (!count_ok(c, count, WIRE_MAX_BATCH)) return false;
     for (size_t i = 0; i < count; i++)
         if (!name_ok(c, reports[i]->name) || !digest_ok(c, reports[i]->digest) ||
-            !message_ok(c, reports[i]->error) || !message_ok(c, reports[i]->file) ||
-            (reports[i]->file_digest.len > 0 && !digest_ok(c, reports[i]->file_digest)))
+            !message_ok(c, reports[i]->error) || !message_ok(c, reports[i]->files) ||
+            (reports[i]->files_digest.len > 0 && !digest_ok(c, reports[i]->files_digest)))
             return false;
     return true;
 }

@@ -55,12 +55,14 @@ static bool has_item(const order_t *order, uint32_t item)
     return order->todo_count == 0 && item < order->items;
 }
 
-static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const char *cause)
+/* Says that the items are lost; what the order has else goes on. */
+static void lose(worker_t *w, order_t *order, uint32_t item, uint32_t count, pid_t pid,
+                 const char *cause)
 {
     Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
     Peach__Result result = PEACH__RESULT__INIT;
     failure.item = item;
-    failure.count = 1;
+    failure.count = count;
     failure.status = PEACH_E_DIED;
     failure.message = (char *)cause;
     if (order->cancelled) {
@@ -74,13 +76,29 @@ static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const 
     failure.pid = (uint32_t)pid;
     result.failures = &failures;
     result.n_failures = 1;
-    result.ended = true;
-    order_note_begun(order, item, 1);
-    if (order->link)
-        link_result(order->link, NULL, &result, order->lease, "", 0);
-    else
-        verdicts_add(w, order);
-    order_free(w, order);
+    order_note_begun(order, item, count);
+    if (order->link) link_result(order->link, NULL, &result, order->lease, "", 0);
+}
+
+/* What is to run at most once and of which nothing was reported is lost up to end: it may have
+   run. What may run again does so. */
+static void lose_unreported(worker_t *w, order_t *order, uint32_t end, pid_t pid, const char *cause)
+{
+    size_t count;
+    const range_t *left;
+    while (order_is_once(order) && (left = ranges_all(&order->left, &count), count > 0) &&
+           left->first < end) {
+        uint32_t most = end - left->first;
+        lose(w, order, left->first, left->count < most ? left->count : most, pid, cause);
+    }
+}
+
+/* The item ran. */
+static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const char *cause)
+{
+    lose_unreported(w, order, item, pid, cause);
+    lose(w, order, item, 1, pid, cause);
+    order_end(w, order);
 }
 
 /* The tasks that the executor had begun. When its page was written over the first of its orders
@@ -102,13 +120,17 @@ static uint32_t begun_item(const seat_t *seat, const order_t *order)
 
 void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause)
 {
+    bool sane = claims_are_sane(seat);
     uint64_t begun = begun_tasks(seat);
     list_t again;
     list_init(&again);
     for (node_t *n; (n = list_first(&seat->orders)) != NULL;) {
         order_t *order = LIST_ITEM(n, order_t, node);
         list_remove(n);
-        if (order->number + 1 == begun)
+        if (!sane || order->number + 1 < begun) lose_unreported(w, order, order->items, pid, cause);
+        if (order_is_once(order) && ranges_empty(&order->left))
+            order_end(w, order);
+        else if (order->number + 1 == begun)
             charge(w, order, begun_item(seat, order), pid, cause); /* it was the one that ran */
         else if (order->number < begun)
             order_end(w, order); /* it was over, but not all of it was reported */

@@ -16,6 +16,7 @@ enum { SPARE_MS = 5000 }; /* a seat that is not needed stays so long */
 enum { RESTART_MS = 100, MAX_RESTART_MS = 5000 };
 enum { COPY_MS = 10000 }; /* in which a template answers */
 enum { WEIGH_MS = 100 };  /* between two looks at the memory of a light executor */
+enum { WEIGH_REST = 20 }; /* times as long as a look takes there is none */
 
 /* ---- beginnings ---- */
 
@@ -294,9 +295,12 @@ static void weigh(worker_t *w, seat_t *seat)
 {
     uint64_t most = w->options.memory_bytes;
     bool due = seat->bytes > most / 2 || w->now_ms - seat->weighed_ms >= WEIGH_MS;
+    due &= w->now_ms - seat->weighed_ms >= seat->rest_ms;
     if (!most || seat->process.pid <= 0 || *seat->killed || !due) return;
     seat->weighed_ms = w->now_ms;
+    uint64_t begin_ms = clock_ms();
     seat->bytes = memory_bytes(seat->process.pid, most);
+    seat->rest_ms = WEIGH_REST * (clock_ms() - begin_ms);
     if (seat->bytes <= most) return;
     crew_kill(seat, "the executor was killed: it took %llu MiB of memory, over its limit of %llu",
               (unsigned long long)(seat->bytes >> 20), (unsigned long long)(most >> 20));
@@ -317,8 +321,8 @@ static void reap_strangers(const worker_t *w)
     for (;;) {
         siginfo_t ended = {0};
         if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0) return;
-        for (unsigned i = 0; i < w->seat_count; i++)
-            if (w->seats[i].process.pid == ended.si_pid) return;
+        for (unsigned i = 0; i < w->seat_count; i++) /* or it is a copy that we do not know yet */
+            if (w->seats[i].process.pid == ended.si_pid || w->seats[i].copy) return;
         waitpid(ended.si_pid, NULL, WNOHANG);
     }
 }

@@ -1,5 +1,5 @@
-/* The supervisor's inside, shared by worker.c (the loop), link.c (a broker),
-   crew.c (executors), orders.c (tasks on their way through) and shelf.c (preloads).
+/* The supervisor's inside, shared by worker.c (the loop) and the files that ARCHITECTURE.md
+   names: what each gives the others stands under its name.
 
    This Source Code Form is subject to the terms of the Mozilla Public
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
@@ -120,6 +120,7 @@ typedef struct {
     bool retiring;               /* it is to be replaced once it has nothing to do, */
     uint64_t ending_ms;          /* and has had nothing to do since then; 0 */
     uint64_t bytes, weighed_ms;  /* of memory, when it was weighed last */
+    uint64_t rest_ms;            /* before it is weighed again: that takes time */
     char killed[96];             /* why we killed it */
     wire_batch_t batch;          /* Assign */
     const Peach__Job *batch_job; /* the last job in it; it is number batch_jobs - 1 */
@@ -148,8 +149,8 @@ typedef struct {
     seat_set_t asked, has; /* seats that were sent this version; that have loaded it */
     seat_set_t stuck;      /* seats whose process has a version that it cannot replace */
     size_t ready;          /* seats that have it, without the template */
-    char *file;            /* of a module: where it was imported from, */
-    uint8_t file_digest[WIRE_DIGEST_BYTES]; /* and what was in it */
+    char *files;           /* in lines: what Python imported for it, */
+    uint8_t files_digest[WIRE_DIGEST_BYTES]; /* and what was in them */
 } shelf_item_t;
 
 /* Of an order of a task that is to run at most once: which of its items had begun. */

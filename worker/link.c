@@ -13,6 +13,14 @@
 
 enum { FULL_BYTES = 32 << 20, LINES_BYTES = 4 << 20, RESOLVE_MS = 1000, QUIET_MS = 3000 };
 
+/* Hello is to be said again; on a new connection. */
+static void link_lost(worker_t *w, link_t *link)
+{
+    if (link->welcomed) link->lost_ms = w->now_ms;
+    link->welcomed = false;
+    link->hello_ms = 0;
+}
+
 static void close_sockets(void *socket, void *monitor)
 {
     /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
@@ -80,6 +88,9 @@ static int connect_resolved(worker_t *w, link_t *link)
         link->resolve_ms = w->now_ms + RESOLVE_MS;
     } else {
         rc = open_sockets(w, link, state == RESOLVE_IPV6);
+        /* What the old one heard while the name was looked up does not count. */
+        link_lost(w, link);
+        link->heard_ms = w->now_ms;
     }
     resolve_destroy(&link->resolve);
     return rc;
@@ -87,8 +98,7 @@ static int connect_resolved(worker_t *w, link_t *link)
 
 static int link_connect(worker_t *w, link_t *link)
 {
-    link->welcomed = false;
-    link->hello_ms = 0;
+    link_lost(w, link);
     link->heard_ms = w->now_ms;
     link->resolve_ms = 0;
     resolve_destroy(&link->resolve);
@@ -186,8 +196,17 @@ void link_register(worker_t *w, link_t *link)
     envelope.body_case = PEACH__ENVELOPE__BODY_REGISTRATION;
     envelope.registration = &registration;
     /* When it does not get through, a new Hello says the same and more. */
-    if (send_body(link, &envelope) != 0) link->welcomed = false;
+    if (send_body(link, &envelope) != 0) link_lost(w, link);
     shelf_register_free(&registration);
+}
+
+/* What one message may hold is sent off before more is added. */
+static void make_room(link_t *link, size_t frames)
+{
+    wire_batch_t *batch = &link->batch;
+    if (batch->elements > 0 &&
+        (wire_batch_full(batch) || batch->frames.count + frames > WIRE_MAX_FRAMES))
+        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, batch, true);
 }
 
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease,
@@ -195,11 +214,13 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
 {
     Peach__Result out = *result;
     out.id = lease;
+    make_room(link, result->n_segments);
     wire_batch_forward(&link->batch, message, &out, host, pid);
 }
 
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
 {
+    make_room(link, 0);
     wire_batch_result(&link->batch, lease, result->elapsed_us, result->payload, result->size);
 }
 
@@ -281,20 +302,12 @@ static void on_welcome(worker_t *w, link_t *link, wire_message_t *message)
     if (welcome->heartbeat_ms > 0) link->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) link->session_ms = welcome->session_ms;
     if (resumed) settle(w, link);
-    if (!resumed) verdicts_send(w, link);
+    verdicts_send(w, link); /* also those of another broker, which ended meanwhile */
     Peach__Preload preload = PEACH__PRELOAD__INIT;
     preload.preloads = welcome->preloads;
     preload.n_preloads = welcome->n_preloads;
     if (welcome->n_preloads > 0) shelf_take(w, message, &preload);
     link_register(w, link); /* what changed since the Hello */
-}
-
-/* Hello is to be said again; on a new connection. */
-static void link_lost(worker_t *w, link_t *link)
-{
-    if (link->welcomed) link->lost_ms = w->now_ms;
-    link->welcomed = false;
-    link->hello_ms = 0;
 }
 
 static void link_reconnect(worker_t *w, link_t *link, const char *why)
@@ -379,11 +392,12 @@ void link_keep(worker_t *w, link_t *link)
     flush(link);
     link_register(w, link);
     /* Half open, or the broker hangs: a new connection shows which. */
-    if (w->now_ms - link->heard_ms > link->session_ms / 2) link_reconnect(w, link, "is silent");
+    bool silent = w->now_ms - link->heard_ms > link->session_ms / 2;
+    if (silent && !link->resolve) link_reconnect(w, link, "is silent");
     if (!link->welcomed) {
         if (!link->known && w->now_ms - link->lost_ms > QUIET_MS)
             complain(link, "no broker there yet");
-        if (link->hello_ms == 0 && link->socket) say_hello(w, link);
+        if (link->hello_ms == 0 && link->socket && !link->resolve) say_hello(w, link);
         /* The broker has given us up by now: so do we, and the slots are free for others. */
         if (link->known && w->now_ms - link->lost_ms > link->session_ms) forget(w, link);
         return;

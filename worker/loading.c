@@ -132,21 +132,16 @@ static void remember(executor_t *x, const Peach__Envelope *envelope)
     peach__envelope__pack(envelope, copy->bytes);
 }
 
-/* Says which file a module is from, and what is in it. */
-static void report_file(Peach__PreloadReport *report, const char *file, uint8_t *digest)
+/* Says what the preload has from files that Python imported, and what is in them. */
+static void report_files(Peach__PreloadReport *report, const char *files, uint8_t *digest)
 {
-    preload_source_t source;
-    char error[256];
-    if (!file || strlen(file) > WIRE_MAX_NAME ||
-        preload_read(&source, file, error, sizeof error) != 0)
-        return;
-    memcpy(digest, source.digest, WIRE_DIGEST_BYTES);
-    report->file = (char *)file;
-    report->file_digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, digest};
-    preload_clear(&source);
+    if (!files || !*files || strlen(files) > WIRE_MAX_TEXT) return;
+    preload_digest_files(files, digest);
+    report->files = (char *)files;
+    report->files_digest = (ProtobufCBinaryData){WIRE_DIGEST_BYTES, digest};
 }
 
-static void report_preload(executor_t *x, const Peach__PreloadItem *item, const char *file,
+static void report_preload(executor_t *x, const Peach__PreloadItem *item, const char *files,
                            const failure_t *failure)
 {
     uint8_t digest[WIRE_DIGEST_BYTES];
@@ -166,7 +161,7 @@ static void report_preload(executor_t *x, const Peach__PreloadItem *item, const 
     report.name = item->name;
     report.digest = item->digest;
     report.request = x->request;
-    report_file(&report, file, digest);
+    report_files(&report, files, digest);
     report.state = PEACH__PRELOAD_STATE__PRELOAD_READY;
     if (failure->status) {
         report.state = PEACH__PRELOAD_STATE__PRELOAD_FAILED;
@@ -192,7 +187,7 @@ void loading_load(executor_t *x, wire_message_t *message, uint32_t request,
                   const Peach__PreloadItem *item)
 {
     failure_t failure = {0};
-    char *file = NULL;
+    char *files = NULL;
     x->request = request;
     payload_t *source = wire_payload(message, item->source);
     bool plugin = item->kind == PEACH__PRELOAD_KIND__PRELOAD_PLUGIN;
@@ -204,10 +199,10 @@ void loading_load(executor_t *x, wire_message_t *message, uint32_t request,
         x->loading->load(
             x->loading, item,
             (ProtobufCBinaryData){payload_size(source), (uint8_t *)payload_bytes(source)}, define,
-            x, &file, &failure);
+            x, &files, &failure);
     executor_check_fork();
-    report_preload(x, item, file, &failure);
-    free(file);
+    report_preload(x, item, files, &failure);
+    free(files);
     payload_unref(&source);
     failure_clear(&failure);
 }

@@ -165,22 +165,23 @@ static void take_functions(shelf_item_t *item, const Peach__Registration *report
     }
 }
 
-/* A module is whatever Python imports: when its file has changed since others did, they are
-   replaced, so that all run the same. */
-static void compare_file(worker_t *w, const seat_t *seat, shelf_item_t *item,
-                         const Peach__PreloadReport *report)
+/* A module, and what a file imports from beside it, is whatever Python finds: when that has changed
+   since others imported it, they are replaced, so that all run the same. */
+static void compare_files(worker_t *w, const seat_t *seat, shelf_item_t *item,
+                          const Peach__PreloadReport *report)
 {
-    if (!*report->file) return;
-    bool same = item->file && strcmp(item->file, report->file) == 0 &&
-                memcmp(item->file_digest, report->file_digest.data, WIRE_DIGEST_BYTES) == 0;
+    if (!*report->files || report->files_digest.len == 0) return;
+    bool same = item->files && strcmp(item->files, report->files) == 0 &&
+                memcmp(item->files_digest, report->files_digest.data, WIRE_DIGEST_BYTES) == 0;
     if (same) return;
-    bool known = item->file != NULL;
-    free(item->file);
-    item->file = strdup(report->file);
-    memcpy(item->file_digest, report->file_digest.data, WIRE_DIGEST_BYTES);
+    bool known = item->files != NULL;
+    free(item->files);
+    item->files = strdup(report->files);
+    memcpy(item->files_digest, report->files_digest.data, WIRE_DIGEST_BYTES);
     if (!known) return;
-    log_say(LOG_NOTE, "%s has changed: executors that imported it before are replaced",
-            report->file);
+    log_say(LOG_NOTE,
+            "what %s imports has changed: executors that have what was there are replaced",
+            item->now.source.name);
     for (unsigned i = 0; i < w->seat_count; i++)
         if (&w->seats[i] != seat && w->seats[i].process.channel && seat_set_has(&item->has, i))
             crew_retire(w, &w->seats[i]);
@@ -191,7 +192,7 @@ static void take_success(worker_t *w, seat_t *seat, shelf_item_t *item,
 {
     seat->lacking--;
     seat_set_add(&item->has, index_of(w, seat));
-    compare_file(w, seat, item, report->preloads[0]);
+    compare_files(w, seat, item, report->preloads[0]);
     if (seat->template) return;
     take_functions(item, report);
     if (item->offered) shelf_tell(w); /* they may be others than those of the version before */

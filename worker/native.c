@@ -92,9 +92,9 @@ uint64_t peach_call_seed(const peach_call_t *call)
 /* ---- the runtime ---- */
 
 static int native_load(runtime_t *base, const Peach__PreloadItem *item, ProtobufCBinaryData source,
-                       define_fn define, void *executor, char **file_p, failure_t *failure)
+                       define_fn define, void *executor, char **files_p, failure_t *failure)
 {
-    (void)base, (void)source, (void)file_p;
+    (void)base, (void)source, (void)files_p;
     void *library = dlopen(item->path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         failure_set(failure, PEACH_E_PRELOAD, "%s", dlerror());

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 static const uint64_t ahead_ns = 2000000; /* work that an executor may hold ahead */
 static const unsigned max_ahead = 1024;   /* and orders */
@@ -92,23 +93,33 @@ static bool copy_job(worker_t *w, link_t *link, const Peach__Job *job, copy_t *c
 /* Puts an order behind the others; takes its payload and todo. Without memory, or when
    its payload is gone, the broker gets the lease back and may give it to another worker;
    refused (or NULL) says why its payload cannot be had at all. */
+/* Another worker would fare no better with these items. */
+static void refuse(worker_t *w, link_t *link, uint64_t lease, range_t items, const char *why)
+{
+    Peach__Result result = PEACH__RESULT__INIT;
+    Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
+    failure.item = items.first;
+    failure.count = items.count;
+    failure.status = PEACH_E_SYSTEM;
+    failure.message = (char *)why;
+    failure.host = w->host;
+    result.failures = &failures;
+    result.n_failures = 1;
+    link_result(link, NULL, &result, lease, "", 0);
+}
+
 static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
                  const order_t *model, const char *refused)
 {
     order_t *order = pool_get(&w->orders, sizeof *order);
     if (!order || !copy_job(w, link, job, copy) || !model->payload) {
         Peach__Result result = PEACH__RESULT__INIT;
-        Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
         payload_t *payload = model->payload;
+        range_t whole = {0, model->items};
+        const range_t *ranges = model->todo_count ? model->todo : &whole;
+        for (size_t i = 0; refused && i < (model->todo_count ? model->todo_count : 1); i++)
+            refuse(w, link, model->lease, ranges[i], refused);
         result.ended = true;
-        if (refused) { /* another worker would fare no better */
-            failure.count = model->items;
-            failure.status = PEACH_E_SYSTEM;
-            failure.message = (char *)refused;
-            failure.host = w->host;
-            result.failures = &failures;
-            result.n_failures = 1;
-        }
         link_result(link, NULL, &result, model->lease, "", 0);
         payload_unref(&payload);
         free(model->todo);
@@ -365,16 +376,26 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
     if (seat->order_count == 0 && seat_worn(w, seat)) crew_retire(w, seat);
 }
 
+/* What it reported before it was killed counts. */
+static void abandon(worker_t *w, seat_t *seat)
+{
+    char cause[256];
+    siginfo_t ended;
+    pid_t pid = seat->process.pid;
+    snprintf(seat->killed, sizeof seat->killed, "the worker was told to stop at once");
+    slot_kill(&seat->process);
+    while (waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    }
+    crew_receive(w, seat);
+    if (list_empty(&seat->orders)) return;
+    slot_reap(&seat->process, cause, sizeof cause); /* a child of its task holds the channel */
+    orders_lost(w, seat, pid, seat->killed);
+}
+
 void orders_abandon(worker_t *w)
 {
-    for (unsigned i = crew_first(w); i < w->seat_count; i++) {
-        seat_t *seat = &w->seats[i];
-        char cause[256];
-        pid_t pid = seat->process.pid;
-        if (list_empty(&seat->orders)) continue;
-        slot_reap(&seat->process, cause, sizeof cause);
-        orders_lost(w, seat, pid, "the worker was told to stop at once");
-    }
+    for (unsigned i = crew_first(w); i < w->seat_count; i++)
+        if (!list_empty(&w->seats[i].orders)) abandon(w, &w->seats[i]);
     for (node_t *n; (n = list_first(&w->waiting)) != NULL;)
         order_end(w, LIST_ITEM(n, order_t, node));
 }

@@ -97,9 +97,11 @@ static void end_notice(lines_t *self, const char *text)
 }
 
 /* The mark of the seat's process in the line, or NULL: tasks may print such bytes, too. */
+enum { MARK_MOST = PRINT_MARK_BYTES + 32 }; /* bytes of a mark and its numbers */
+
 static char *find_mark(const seat_t *seat, char *line, size_t length)
 {
-    char mark[PRINT_MARK_BYTES + 32];
+    char mark[MARK_MOST];
     snprintf(mark, sizeof mark, PRINT_MARK, (unsigned long long)seat->process.token, 0u, 0u);
     return memmem(line, length, mark, PRINT_MARK_BYTES);
 }
@@ -125,9 +127,12 @@ static void end_line(lines_t *self)
     p->bytes = 0;
 }
 
-/* Bytes at the end of the line that are the beginning of a character. */
+/* Bytes at the end of the line that are the beginning of a mark, or of a character. */
 static size_t unfinished(const printed_t *p)
 {
+    size_t look = p->length < MARK_MOST ? p->length : MARK_MOST;
+    const char *mark = memrchr(p->line + p->length - look, *PRINT_MARK, look);
+    if (mark) return (size_t)(p->line + p->length - mark);
     for (size_t back = 1; back <= 3 && back <= p->length; back++) {
         unsigned char byte = (unsigned char)p->line[p->length - back];
         if ((byte & 0xC0) == 0x80) continue;
@@ -140,7 +145,7 @@ static size_t unfinished(const printed_t *p)
 static void cut_line(lines_t *self)
 {
     printed_t *p = &self->seat->printed;
-    char rest[4];
+    char rest[MARK_MOST];
     size_t left = unfinished(p);
     memcpy(rest, p->line + p->length - left, left);
     p->length -= left;

@@ -51,10 +51,10 @@ typedef enum { FORK_BEFORE, FORK_PARENT, FORK_CHILD } fork_phase_t;
 
 struct runtime {
     /* Loads a preload and defines its functions. source: what is in a Python file, which
-       may be another by now. *file_p, if it is set, is the file that a module was imported
-       from, to be freed. 0 or a negative status. */
+       may be another by now. *files_p, if it is set, are the files that Python imported
+       for it, in lines, to be freed. 0 or a negative status. */
     int (*load)(runtime_t *self, const Peach__PreloadItem *item, ProtobufCBinaryData source,
-                define_fn define, void *executor, char **file_p, failure_t *failure);
+                define_fn define, void *executor, char **files_p, failure_t *failure);
     /* The function that a value is: a pickle or source text; forget ends its use. NULL with
        failure set. Both are NULL in a runtime that has no such functions. */
     void *(*define)(runtime_t *self, const peach_value_t *code, bool pickles, failure_t *failure);

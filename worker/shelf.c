@@ -37,7 +37,7 @@ static void item_clear(worker_t *w, shelf_item_t *item)
     version_clear(w, &item->before);
     shelf_item_unload(item);
     free(item->error);
-    free(item->file);
+    free(item->files);
     *item = (shelf_item_t){0};
 }
 
@@ -204,10 +204,13 @@ static int read_item(worker_t *w, wire_message_t *message, const Peach__PreloadI
     return place(w, source, from->path, error, size);
 }
 
-/* The module's file is not what was imported. */
-static bool module_changed(const shelf_item_t *item)
+/* What Python imported for it is not what is in the files now. */
+static bool imports_changed(const shelf_item_t *item)
 {
-    return item->file && !same_file(item->file, item->file_digest);
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    if (!item->files) return false;
+    preload_digest_files(item->files, digest);
+    return memcmp(digest, item->files_digest, sizeof digest) != 0;
 }
 
 /* The version that the worker has is pushed again: it counts as the last one. */
@@ -215,7 +218,7 @@ static void take_again(worker_t *w, shelf_item_t *item, uint64_t pushed_us)
 {
     bool news = pushed_us > item->now.pushed_us;
     item->now.pushed_us = pushed_us;
-    if (news && (item->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED || module_changed(item))) {
+    if (news && (item->state == PEACH__PRELOAD_STATE__PRELOAD_FAILED || imports_changed(item))) {
         renew(w, item);
         loads_offer(w, item);
     }

@@ -163,6 +163,8 @@ void orders_look(worker_t *w)
     for (node_t *n = list_first(&w->waiting); n; n = next) {
         next = list_next(&w->waiting, n);
         order_t *order = LIST_ITEM(n, order_t, node);
-        if (w->draining || w->now_ms - order->since_ms > give_back_ms) order_end(w, order);
+        /* Its broker may be lost: then it waits until that is known, and is told as not begun. */
+        bool late = order->link->welcomed && w->now_ms - order->since_ms > give_back_ms;
+        if (w->draining || late) order_end(w, order);
     }
 }

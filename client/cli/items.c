@@ -28,6 +28,16 @@ struct items {
     joblog_t *log;
 };
 
+bool items_read_file(const items_t *self, const struct stat *file)
+{
+    struct stat input;
+    for (size_t i = 0; i < self->count; i++)
+        if (self->words[i].input && fstat(input_fd(self->words[i].input), &input) == 0 &&
+            input.st_dev == file->st_dev && input.st_ino == file->st_ino)
+            return true;
+    return false;
+}
+
 /* ---- words ---- */
 
 static void complain_json(const char *what, int status, const char *error)

@@ -9,6 +9,8 @@
 #include "joblog.h"
 #include "options.h"
 
+#include <sys/stat.h>
+
 typedef struct items items_t;
 
 /* Checks all that is not read while the job runs. lines: what is read is text, each line a
@@ -26,6 +28,9 @@ peach_job_t *items_map(items_t *self, peach_t *fleet, const char *function,
 
 /* How many there will be; 0 when only the end of what is read will tell. */
 uint64_t items_total(const items_t *self);
+
+/* Whether standard input or a file of items is that one. */
+bool items_read_file(const items_t *self, const struct stat *file);
 
 /* There are no more, as if they had ended here. */
 void items_stop(items_t *self);

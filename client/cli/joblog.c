@@ -27,7 +27,8 @@ typedef struct {
 } pending_t;
 
 struct joblog {
-    const char *path, *function;
+    const char *path;
+    char function[512]; /* as it is logged */
     int fd;
     bool failed_again;
     record_t *records; /* by their number */
@@ -138,7 +139,8 @@ static int begin(joblog_t *self, joblog_start_t start)
     return 0;
 }
 
-joblog_t *joblog_open(const char *path, const char *function, joblog_start_t start)
+joblog_t *joblog_open(const char *path, const char *function, const char *source,
+                      joblog_start_t start)
 {
     joblog_t *self = calloc(1, sizeof *self);
     if (!self) {
@@ -146,7 +148,10 @@ joblog_t *joblog_open(const char *path, const char *function, joblog_start_t sta
         return NULL;
     }
     self->path = path;
-    self->function = function;
+    int size = snprintf(self->function, sizeof self->function, "%s", function);
+    if (source)
+        snprintf(self->function + size, sizeof self->function - (size_t)size, " %016llx",
+                 (unsigned long long)hash_of(source, strlen(source)));
     self->failed_again = start == JOBLOG_RESUME_FAILED;
     if (begin(self, start) != 0) joblog_close(&self);
     return self;

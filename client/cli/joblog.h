@@ -24,9 +24,11 @@ typedef enum {
     JOBLOG_RESUME_FAILED, /* but for those that failed */
 } joblog_start_t;
 
-/* Opens the file, which one command at a time may write to. NULL after a complaint; its exit code
-   is EXIT_USAGE. */
-joblog_t *joblog_open(const char *path, const char *function, joblog_start_t start);
+/* Opens the file, which one command at a time may write to. A function without a name of its own
+   is known by its source; source is NULL else. NULL after a complaint; its exit code is
+   EXIT_USAGE. */
+joblog_t *joblog_open(const char *path, const char *function, const char *source,
+                      joblog_start_t start);
 
 /* Drops the lines that were not written. */
 void joblog_close(joblog_t **self_p);

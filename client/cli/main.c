@@ -12,6 +12,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,16 @@ static void check_output(void)
     _exit(EXIT_FAILED);
 }
 
+/* jansson does not survive it when memory is out. */
+static void *allocate(size_t size)
+{
+    void *memory = malloc(size);
+    if (memory || size == 0) return memory;
+    complain("%s", peach_status_text(PEACH_E_MEMORY));
+    output_flush();
+    _exit(EXIT_FAILED);
+}
+
 int main(int argc, char **argv)
 {
     static char buffer[1 << 16];
@@ -166,5 +177,6 @@ int main(int argc, char **argv)
     descriptors_raise();
     if (!isatty(STDOUT_FILENO)) setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     atexit(check_output);
+    json_set_alloc_funcs(allocate, free);
     return run(argc, argv);
 }

@@ -35,11 +35,14 @@ static void stop(work_t *self)
 static void note_failure(work_t *self, uint64_t number, const char *type, const char *message)
 {
     if (self->failed++ > 0) return;
+    char *first = self->first;
     if (self->items)
         snprintf(self->first, sizeof self->first, "item %llu: %s%s%s", (unsigned long long)number,
                  type, *type ? ": " : "", message);
     else
         snprintf(self->first, sizeof self->first, "%s%s%s", type, *type ? ": " : "", message);
+    for (; *first; first++) /* it is shown on a terminal, in a line */
+        if ((unsigned char)*first < ' ' || *first == 0x7f) *first = ' ';
 }
 
 static void note_end_of_job(work_t *self, const peach_failure_t *failure)

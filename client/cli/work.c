@@ -55,21 +55,43 @@ static int prepare_arguments(work_t *self, char **args, size_t count)
     return self->args ? EXIT_DONE : EXIT_USAGE;
 }
 
+/* Files that would lose what is read from them, or be written to twice. */
+static int check_files(const work_t *self)
+{
+    const options_t *o = self->options;
+    const char *const paths[] = {o->errors, o->joblog};
+    struct stat files[2];
+    bool known[2];
+    for (int i = 0; i < 2; i++) {
+        known[i] = paths[i] && stat(paths[i], &files[i]) == 0 && S_ISREG(files[i].st_mode);
+        if (known[i] && items_read_file(self->items, &files[i]))
+            return usage_error(o, "items are read from %s: it cannot be the file of --%s, too",
+                               paths[i], i == 0 ? "errors" : "joblog");
+    }
+    bool same = paths[0] && paths[1] && strcmp(paths[0], paths[1]) == 0;
+    same |= known[0] && known[1] && files[0].st_dev == files[1].st_dev &&
+            files[0].st_ino == files[1].st_ino;
+    return same ? usage_error(o, "--errors and --joblog need a file each") : EXIT_DONE;
+}
+
 static int open_files(work_t *self)
 {
     const options_t *o = self->options;
+    int code = check_files(self);
+    if (code) return code;
     if ((o->resume || o->resume_failed) && !o->joblog)
         return usage_error(o, "--resume needs the --joblog that tells what is done");
     if (o->joblog) {
         joblog_start_t start = o->resume_failed ? JOBLOG_RESUME_FAILED
                                : o->resume      ? JOBLOG_RESUME
                                                 : JOBLOG_NEW;
-        self->log = joblog_open(o->joblog, self->function, start);
+        self->log = joblog_open(o->joblog, self->function, o->source, start);
         if (!self->log) return EXIT_USAGE;
         items_set_log(self->items, self->log);
     }
     self->results.errors_path = o->errors;
-    if (o->errors && !(self->results.errors = fopen(o->errors, "we"))) {
+    if (o->errors &&
+        !(self->results.errors = fopen(o->errors, o->resume || o->resume_failed ? "ae" : "we"))) {
         complain("%s cannot be written: %s", o->errors, strerror(errno));
         return EXIT_USAGE;
     }

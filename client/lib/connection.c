@@ -113,7 +113,12 @@ void connection_move_on(peach_t *self)
 
 int connection_reopen(peach_t *self)
 {
-    if (self->resolve) return connect_resolved(self);
+    if (self->resolve) {
+        int rc = connect_resolved(self);
+        bool late = clock_ms() - self->opened_ms >= CHANGE_MS && self->endpoints.count > 1;
+        if (self->resolve && late) connection_move_on(self);
+        return rc;
+    }
     if (clock_ms() - self->opened_ms < PAUSE_MS) return 0;
     self->failed_endpoints = 0;
     self->endpoint = (self->endpoint + 1) % self->endpoints.count;

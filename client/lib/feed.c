@@ -91,6 +91,7 @@ void job_end_task(task_t *task, int status, const char *message)
     failure.status = status;
     failure.message = (char *)message;
     job_fail_items(task, &failure);
+    task->job->astray = true;
     job_forget_task(task->job, task);
 }
 
@@ -192,7 +193,8 @@ static uint64_t chunk_size(const peach_job_t *job)
 static uint64_t target_once(const peach_job_t *job)
 {
     uint64_t task_ns = job->item_ns * chunk_size(job), ahead = task_ns ? AHEAD_NS / task_ns : 0;
-    return job->session->slots * (1 + (ahead < MOST_AHEAD ? ahead : MOST_AHEAD));
+    uint64_t slots = job->session->slots ? job->session->slots : 1; /* one waits for a worker */
+    return slots * (1 + (ahead < MOST_AHEAD ? ahead : MOST_AHEAD));
 }
 
 /* Tasks that the job keeps under way: enough that no slot waits for a message. */
@@ -344,6 +346,7 @@ void jobs_resubmit(peach_t *self, bool resumed, uint64_t received, uint64_t sent
     }
     for (node_t *n = list_first(&self->jobs); n; n = list_next(&self->jobs, n)) {
         peach_job_t *job = (peach_job_t *)n;
+        job->astray |= !resumed && job->done + job->failed > 0;
         node_t *next; /* one that fails here may move to the front */
         for (node_t *t = list_first(&job->tasks); t; t = next) {
             next = list_next(&job->tasks, t);

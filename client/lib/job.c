@@ -218,7 +218,7 @@ void peach_job_destroy(peach_job_t **job_p)
     if (job->flying > 0) {
         peach_job_cancel(job);
         session_flush(job->session);
-    } else if (job->known && !job->known_final && !job->cancelled) {
+    } else if (job->known && (!job->known_final || job->astray) && !job->cancelled) {
         session_cancel(job->session, job->id); /* who watches is to see that it is over */
     }
     while (!list_empty(&job->tasks)) {
@@ -287,6 +287,7 @@ static void judge_failure(peach_job_t *job, const Peach__Failure *failure)
     if (!outside && failure->status != PEACH_E_NO_FUNCTION) return;
     job_fail_rest(job, failure);
     if (outside && job->flying > 0) session_cancel(job->session, job->id);
+    job->cancelled |= outside; /* what waits here for its turn ends so, too */
 }
 
 static void take_result(peach_t *self, wire_message_t *message, const Peach__Result *result)

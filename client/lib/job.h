@@ -46,6 +46,7 @@ struct peach_job {
     uint64_t told_ms, told_ended;
     bool known;       /* to the broker, */
     bool known_final; /* and that it gets no more items */
+    bool astray;      /* items of it ended where this broker did not see them */
 };
 
 /* The task has ended, or nobody wants it: it does not count as under way any more. */

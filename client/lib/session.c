@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_PATIENCE_MS = 30000, CHANGE_MS = 1000 };
+enum { DEFAULT_PATIENCE_MS = 30000 };
 enum { SUBMIT_SERIAL = 3 }; /* its field */
 enum { ACKNOWLEDGE_BYTES = 1 << 20, ACKNOWLEDGE_MS = 100 };
 
@@ -131,15 +131,16 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) self->session_ms = welcome->session_ms;
     clear_batch(self);
+    if (!resumed && !puts_resend(self)) { /* it is busy: it hears of a new session again */
+        self->known = false;
+        begin_anew(self);
+        return;
+    }
     uint64_t sent = self->submitted;
-    self->submitted = welcome->received;
+    self->submitted = resumed ? welcome->received : 0;
     if (!resumed) {
-        self->submitted = self->received = self->told_received = 0;
+        self->received = self->told_received = 0;
         self->cancel_count = 0;
-        if (!puts_resend(self)) { /* it is busy */
-            begin_anew(self);
-            return;
-        }
     }
     jobs_resubmit(self, resumed, self->submitted, sent);
 }

@@ -122,6 +122,8 @@ void connection_close(peach_t *self);
 /* The broker is going, or gone: the next one of the list, or this one again. */
 void connection_move_on(peach_t *self);
 
+enum { CHANGE_MS = 1000 }; /* an endpoint of several that is silent for so long is left */
+
 /* There is no socket: opens one when why that was has passed. 0 or a negative status. */
 int connection_reopen(peach_t *self);
 

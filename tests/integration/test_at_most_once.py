@@ -26,7 +26,7 @@ def check(done, path, count):
     lost = [i for i, x in enumerate(results) if isinstance(x, dict)]
     for i, result in enumerate(results):
         if isinstance(result, dict):
-            assert result["error"]["status"] == "PEACH_E_LOST", result
+            assert result["error"]["status"] in ("PEACH_E_LOST", "PEACH_E_DIED"), result
         else:
             assert result == i and begun[str(i)] == 1
     unbegun = [i for i in lost if begun[str(i)] == 0]
@@ -158,3 +158,27 @@ def test_the_next_broker_of_the_list_hears_what_had_begun(make_fleet, tmp_path):
     thread.join()
     lost, unbegun = check(result["done"], path, count)
     assert lost < count / 4 and unbegun <= max(2, lost * 0.1)
+
+
+def test_items_that_no_worker_takes_are_told(fleet):
+    """A map without retries waits for a slot before it sends anything; also for the first one."""
+    done = fleet("map", "--quiet", "--retries", 0, "--queue-timeout", 1, "f", 1, check=1)
+    assert "no worker" in done.stderr or "PEACH_E_NO_FUNCTION" in done.stdout, done
+
+
+@pytest.mark.parametrize("chunk", [1, 50])
+def test_a_worker_that_is_told_to_stop_at_once(fleet, tmp_path, chunk):
+    """What it had reported to nobody yet ran again at another worker."""
+    path, count = tmp_path / "ran", 3000
+    thread, result = start_map(fleet, path, count, 0.001, "--chunk", chunk)
+    for _ in range(6):
+        worker = fleet.worker(2, TASKS)
+        seen = len(runs(path)) if path.exists() else 0
+        until(lambda: path.exists() and len(runs(path)) > seen + 50, 30)
+        for _ in range(2):
+            worker.signal(signal.SIGTERM)
+            time.sleep(0.01)
+        worker.wait(20)
+    fleet.worker(2, TASKS)
+    thread.join()
+    check(result["done"], path, count)

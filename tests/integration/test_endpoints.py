@@ -66,6 +66,8 @@ def hosts_file(tmp_path):
     """A prefix with which only6.test is ::1 and later.test what is written into the file."""
     if subprocess.run(["unshare", "--mount", "true"]).returncode:
         pytest.skip("no mount namespace can be made here")
+    if not os.path.exists("/etc/hosts"):
+        pytest.skip("there is no /etc/hosts to mount another one over")
     file = tmp_path / "hosts"
     file.write_text("127.0.0.1 localhost\n::1 only6.test\n")
     return file, ("unshare", "--mount", "sh", "-c",
@@ -132,11 +134,11 @@ def python(code, *args, env=None):
 def test_brokers_that_refuse_cost_no_time(fleet):
     """worker.C9: a second each; connect("dead,good", 500 ms) failed."""
     dead = [f"127.0.0.1:{free_port()}" for _ in range(5)]
-    done = python(CONNECTS, ",".join([*dead, fleet.endpoint]), 2.5)
+    done = python(CONNECTS, ",".join([*dead, fleet.endpoint]), 4)
     assert done.returncode == 0, done.stderr
     fleet.worker(1, TASKS)
     env = {"PEACH_BROKER": ",".join([*dead, fleet.endpoint])}
-    assert lines(peach("map", "--quiet", "-t", 3, "fnc", 1, env=env, check=0)) == [1]
+    assert lines(peach("map", "--quiet", "-t", 4, "fnc", 1, env=env, check=0)) == [1]
 
 
 def test_a_client_may_be_started_before_its_broker():

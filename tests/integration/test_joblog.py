@@ -127,3 +127,46 @@ def test_what_never_ran_is_not_in_the_log(tmp_path):
     path = tmp_path / "log"
     peach("run", "-n", 1, "-l", TASKS, "fcn", "0..9", "--joblog", path, check=1)
     assert rows(path) == []
+
+
+def test_another_source_is_another_function(tmp_path):
+    path = tmp_path / "log"
+    peach("run", "-n", 1, "--joblog", path, "--source", "lambda x: x", 0, 1, check=0)
+    done = peach("run", "-n", 1, "--joblog", path, "--resume", "--source", "lambda x: x * 100", 0, 1,
+                 2, check=2)
+    assert "is of the source" in done.stderr and done.stdout == ""
+    done = peach("run", "-n", 1, "--joblog", path, "--resume", "--source", "lambda x: x", 0, 1, 2,
+                 check=0)
+    assert lines(done) == [2]
+
+
+@pytest.mark.parametrize("options", [["--errors", "in"], ["--joblog", "in"]])
+@pytest.mark.parametrize("source", ["@in", "-"])
+def test_what_is_read_is_not_written_over(tmp_path, options, source):
+    (tmp_path / "in").write_text("1\n2\n")
+    with open(tmp_path / "in") as stdin:
+        done = subprocess.run([BIN / "peach", "run", "-n", "1", "-l", TASKS, *options, "fnc", source],
+                              stdin=stdin, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and f"it cannot be the file of {options[0]}" in done.stderr
+    assert (tmp_path / "in").read_text() == "1\n2\n"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_errors_and_joblog_are_two_files(tmp_path, there):
+    if there:
+        (tmp_path / "one").write_text("")
+        (tmp_path / "two").symlink_to("one")
+    done = peach("run", "-n", 1, "-l", TASKS, "--errors", tmp_path / "one", "--joblog",
+                 tmp_path / ("two" if there else "one"), "fnc", 1, check=2)
+    assert "a file each" in done.stderr
+
+
+def test_errors_of_a_job_that_goes_on_are_kept(tmp_path):
+    log, errors = tmp_path / "log", tmp_path / "errors"
+    raises(log, "0..4", "--errors", errors, check=1)
+    before = errors.read_text()
+    assert "no threes" in before
+    raises(log, "0..6", "--errors", errors, "--resume")
+    assert errors.read_text() == before
+    raises(log, "4..6", "--errors", errors)
+    assert errors.read_text() == ""

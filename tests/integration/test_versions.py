@@ -276,6 +276,87 @@ def test_the_next_broker_of_the_list_knows_what_was_pushed(fleet, make_fleet, tm
     assert values(other, "v", 5) == only(8, 5)
 
 
+@pytest.mark.parametrize("how", ["killed", "drained"])
+def test_a_worker_that_goes_holds_nobody_up(fleet, script, tmp_path, how):
+    """Who waited for it waited for its timeout: only a worker's word was looked at."""
+    fleet.worker(1)
+    slow = fleet.start("peach-worker", "--slots", 1, prefix=("env", "SLOW_LOAD=1"))
+    until(lambda: fleet.count_ready() == 2, 20)
+    path = script("import os, time\nif os.environ.get('SLOW_LOAD'): time.sleep(600)\n"
+                  "def there(x):\n    return 1\n", "there.py")
+    waiter = fleet.start("peach", "preload", path)
+    until(lambda: any(w["state"] == "loading" for w in fleet.workers()) and
+          any(w["state"] == "ready" and len(w["preloads"]) == 1 for w in fleet.workers()), 20)
+    assert waiter.process.poll() is None
+    if how == "killed":
+        slow.signal(signal.SIGKILL)
+    else:
+        victim = next(w["id"] for w in fleet.workers() if w["state"] == "loading")
+        fleet("drain", victim, check=0)
+    assert waiter.wait(20) == 0
+
+
+# ---- what a preload imports from its folder ----
+
+HELPED = "import helper, os, time\ndef helped(x):\n    time.sleep(0.02)\n    return helper.V\n"
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_an_edited_neighbour_counts_when_its_preload_is_pushed_again(fleet, tmp_path, start):
+    """operations.O2, of the same kind: no push brought it, and executors that came later had it,
+    beside those that had not."""
+    worker = fleet.worker(2, args=("--start", start))
+    main, helper = tmp_path / "helped.py", tmp_path / "helper.py"
+    for turn, version in enumerate((1, 22, 1, 333)):
+        write(helper, f"V = {version}\n")
+        if turn == 3:
+            write(main, HELPED + "# edited, too\n")
+        else:
+            write(main, HELPED)
+        push(fleet, main, check=0)
+        assert values(fleet, "helped") == only(version)
+    write(helper, "V = 4444\n")
+    os.kill(executors(worker)[-1], signal.SIGKILL)
+    if start == "spawn":  # who takes its place finds that; a copy of the template has what that has
+        until(lambda: values(fleet, "helped") == only(4444), 20)
+    assert len(values(fleet, "helped")) == 1
+    helper.unlink()
+    done = push(fleet, main, check=1)
+    assert "No module named 'helper'" in done.stderr
+
+
+def test_each_preload_has_the_neighbours_of_its_folder(fleet, tmp_path):
+    """Of the same kind: the first one's were taken."""
+    fleet.worker(2)
+    for name in ("a", "b"):
+        write(tmp_path / name / "helper.py", f"V = '{name}'\n")
+        write(tmp_path / name / "package" / "part.py", f"V = '{name}'\n")
+        write(tmp_path / name / f"of_{name}.py",
+              f"import helper\nfrom package import part\n"
+              f"def of_{name}(x):\n    return helper.V + part.V\n")
+        push(fleet, tmp_path / name / f"of_{name}.py", check=0)
+    assert values(fleet, "of_a") == only("aa")
+    assert values(fleet, "of_b") == only("bb")
+
+
+def test_neighbours_that_stay_the_same_are_shared(fleet, tmp_path):
+    """What two preloads of a folder import is one module, as in a program."""
+    fleet.worker(1)
+    write(tmp_path / "shared.py", "seen = []\n")
+    for name in ("first", "second"):
+        write(tmp_path / f"{name}.py", f"import shared\ndef {name}(x):\n"
+              "    shared.seen.append(x)\n    return len(shared.seen)\n")
+        push(fleet, tmp_path / f"{name}.py", check=0)
+    assert lines(fleet("map", "--quiet", "first", 1, check=0)) == [1]
+    assert lines(fleet("map", "--quiet", "second", 1, check=0)) == [2]
+
+
 # ---- unloading ----
 
 def test_what_is_unloaded_is_gone(fleet, tmp_path, plugin, script):

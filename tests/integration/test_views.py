@@ -124,3 +124,24 @@ def test_what_is_to_be_cancelled_or_unloaded_has_to_be_said(fleet, args, words):
 def test_a_job_that_is_not_there_is_told(fleet):
     done = fleet("cancel", 4711, check=1)
     assert done.stderr.startswith("peach: no such job")
+
+
+def test_a_job_that_waits_for_its_input_can_be_cancelled(fleet, tmp_path):
+    """Of the same kind: it has no task at the broker then; it was counted, and went on."""
+    fleet.worker(1, TASKS)
+    feed, out = tmp_path / "feed", tmp_path / "out"
+    os.mkfifo(feed)
+    with open(out, "w") as file:
+        client = fleet.start("peach", "map", "--quiet", "fnc", f"@{feed}", stdout=file)
+    with open(feed, "w") as pipe:
+        for text in ("1\n", None, "2\n"):
+            if text:
+                pipe.write(text)
+                pipe.flush()
+                until(lambda: client.process.poll() is not None or out.read_text(), 10)
+            else:
+                until(lambda: fleet.view()["jobs"][0]["done"] == 1, 10)
+                assert fleet("cancel", "--all", check=0).stdout == "cancelled 1 job\n"
+                assert fleet("cancel", "--all", check=None).stdout == "cancelled 0 jobs\n"
+        assert client.wait(20) == 1
+    assert "cancelled" in client.said() and out.read_text() == "1\n"

@@ -64,16 +64,70 @@ def remember_lines():
         linecache.cache[path] = len(source), None, lines, path
 
 
+# Neighbours: what preloads import from their own folders, as a script does.
+neighbours = {}  # name in sys.modules: (file, folder, what stat said of it)
+
+
+def stat_of(file):
+    """What changes with the file; None when it is gone."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def forget_neighbour(name):
+    """It is imported anew by who asks next; so are packages around it that have no file."""
+    neighbours.pop(name, None)
+    sys.modules.pop(name, None)
+    package = name.rpartition(".")[0]
+    if package and getattr(sys.modules.get(package), "__file__", None) is None:
+        forget_neighbour(package)
+
+
+def enter_folder(folder):
+    """Let a preload of that folder find its own neighbours, as they are now."""
+    importlib.invalidate_caches()
+    if folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(0, folder)
+    edited = any(stat_of(file) != known for file, home, known in neighbours.values()
+                 if home == folder)
+    for name, (_, home, _) in list(neighbours.items()):
+        if home == folder:
+            if edited:  # any of them may have taken names from that one
+                forget_neighbour(name)
+        elif importlib.machinery.PathFinder.find_spec(name.partition(".")[0], [folder]):
+            forget_neighbour(name)
+
+
+def note_neighbours(folder):
+    """The files of that folder that were imported, in lines."""
+    for name, module in list(sys.modules.items()):
+        about = getattr(module, "__dict__", {})
+        file = about.get("__file__")
+        place = os.path.join(folder, *name.split("."))
+        if name not in neighbours and not isinstance(about.get("__loader__"), PreloadLoader) and \
+                file in (f"{place}.py", os.path.join(place, "__init__.py")):
+            neighbours[name] = file, folder, stat_of(file)
+    return in_lines(file for file, home, _ in neighbours.values() if home == folder)
+
+
+def in_lines(files):
+    return "\n".join(sorted(file for file in files if file.isprintable()))
+
+
 def load_file(name, path, source):
-    """Import the file, which has source in it, as a module; {function name: callable}, in order.
+    """Import the file, which has source in it, as a module; {function name: callable}, in order,
+    and the files that it imported from its folder, in lines.
 
     Bare names and qualified ones (multip.fnc) both. A preload that was loaded
     under this name before is replaced.
     """
     stem = name[:-3]
     folder = os.path.dirname(path)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # its neighbours, as if it were run as a script
+    enter_folder(folder)
     loaded[path] = source
     loader = PreloadLoader(stem, path, source)
     module = types.ModuleType(stem)
@@ -84,6 +138,7 @@ def load_file(name, path, source):
     try:
         loader.exec_module(module)
     except BaseException:
+        note_neighbours(folder)
         if before is None:
             del sys.modules[stem]
         else:
@@ -99,13 +154,14 @@ def load_file(name, path, source):
             and getattr(value, "__module__", stem) == stem
         ]
     found = {key: getattr(module, key) for key in names}
-    return {**found, **{f"{stem}.{key}": value for key, value in found.items()}}
+    found.update({f"{stem}.{key}": value for key, value in found.items()})
+    return found, note_neighbours(folder)
 
 
 def load_module(name):
     """module:NAME; ({NAME: callable, module.NAME: callable, module:NAME: callable}, file).
 
-    file is where the function's module was imported from; None when it is built in.
+    file is where the function's module was imported from; "" when it is built in.
     Modules of the folder that the worker was started in count, too, as with python -m.
     """
     module_name, _, attribute = name.partition(":")
@@ -121,8 +177,8 @@ def load_module(name):
     if not callable(value):
         raise TypeError(f"{name} is not callable")
     home = sys.modules.get(getattr(value, "__module__", None) or module_name)
-    file = getattr(home, "__file__", None)
-    return {attribute: value, f"{module_name}.{attribute}": value, name: value}, file
+    file = getattr(home, "__file__", None) or ""
+    return {attribute: value, f"{module_name}.{attribute}": value, name: value}, in_lines([file])
 
 
 def check_environment(needs):

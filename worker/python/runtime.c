@@ -88,29 +88,33 @@ static void take_error(python_t *self, failure_t *failure, int status, bool pick
     Py_XDECREF(traceback);
 }
 
-/* The functions by name; *file_p gets the file that the module is from, if there is one. */
-static PyObject *load_module(python_t *self, const char *name, char **file_p)
+/* The functions by name; *files_p gets the files that they are from beside the preload's own. */
+static PyObject *load(python_t *self, const Peach__PreloadItem *item, ProtobufCBinaryData source,
+                      char **files_p)
 {
-    PyObject *pair = PyObject_CallFunction(self->load_module, "s", name), *found = NULL;
-    const char *file;
-    if (pair && PyArg_ParseTuple(pair, "Oz", &found, &file)) {
+    PyObject *pair = item->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE
+                         ? PyObject_CallFunction(self->load_module, "s", item->name)
+                         : PyObject_CallFunction(self->load_file, "ssy#", item->name, item->path,
+                                                 source.data, (Py_ssize_t)source.len);
+    PyObject *found = NULL;
+    const char *files;
+    if (pair && PyArg_ParseTuple(pair, "Os", &found, &files)) {
         Py_INCREF(found);
-        if (file) *file_p = strdup(file);
+        *files_p = strdup(files);
+    } else {
+        found = NULL; /* it was the pair's, or there is none */
     }
     Py_XDECREF(pair);
     return found;
 }
 
 static int python_load(runtime_t *base, const Peach__PreloadItem *item, ProtobufCBinaryData source,
-                       define_fn define, void *executor, char **file_p, failure_t *failure)
+                       define_fn define, void *executor, char **files_p, failure_t *failure)
 {
     python_t *self = (python_t *)base;
     loading = 1;
     if (interrupting) drop_interrupt(); /* meant for an item before */
-    PyObject *found = item->kind == PEACH__PRELOAD_KIND__PRELOAD_MODULE
-                          ? load_module(self, item->name, file_p)
-                          : PyObject_CallFunction(self->load_file, "ssy#", item->name, item->path,
-                                                  source.data, (Py_ssize_t)source.len);
+    PyObject *found = load(self, item, source, files_p);
     if (!found) take_error(self, failure, PEACH_E_PRELOAD, false);
     loading = 0;
     if (!found) return PEACH_E_PRELOAD;
