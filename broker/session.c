@@ -59,10 +59,7 @@ void session_detach(broker_t *b, peer_t *peer)
     say(peer, "lost its connection");
     unroute(b, peer);
     peer->gone_ms = b->now_ms + session_return_ms(b);
-    if (peer->worker) {
-        sched_worker_connected(b->sched, peer->worker, false);
-        library_judge(b);
-    }
+    if (peer->worker) sched_worker_connected(b->sched, peer->worker, false);
 }
 
 void session_end_of(broker_t *b, const char *host, uint32_t pid)

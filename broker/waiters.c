@@ -64,7 +64,11 @@ static void settle(broker_t *b, waiter_t *waiter)
     for (node_t *n = list_first(&b->peers); n; n = list_next(&b->peers, n)) {
         const peer_t *peer = LIST_ITEM(n, peer_t, node);
         bool ready;
-        if (!peer->worker || !peer->connected || sched_worker_draining(peer->worker)) continue;
+        if (!peer->worker || sched_worker_draining(peer->worker)) continue;
+        if (!peer->connected) { /* it comes back, or its session ends */
+            waiting = true;
+            continue;
+        }
         const Peach__PreloadReport *failed = look(b, waiter, peer, &ready);
         if (failed) {
             tell_failure(b, waiter, peer, failed);

@@ -279,9 +279,7 @@ static bool unbegun_ok(check_t *c, const Peach__Unbegun *m)
     if (!session_ok(c, m->origin) || !count_ok(c, m->n_tasks, WIRE_MAX_BATCH)) return false;
     for (size_t i = 0; i < m->n_tasks; i++) {
         const Peach__UnbegunTask *t = m->tasks[i];
-        if (!ranges_ok(c, t->begun, t->n_begun, WIRE_MAX_ITEMS) ||
-            !ranges_ok(c, t->unbegun, t->n_unbegun, WIRE_MAX_ITEMS))
-            return false;
+        if (!ranges_ok(c, t->unbegun, t->n_unbegun, WIRE_MAX_ITEMS)) return false;
     }
     return true;
 }

@@ -153,14 +153,14 @@ typedef struct {
     uint8_t files_digest[WIRE_DIGEST_BYTES]; /* and what was in them */
 } shelf_item_t;
 
-/* Of an order of a task that is to run at most once: which of its items had begun. */
+/* Of an order of a task that is to run at most once: which of its items had not begun. */
 typedef struct {
     node_t node;
     const link_t *link; /* while its session goes on */
     uint8_t origin[WIRE_SESSION_BYTES];
     uint64_t task, at_ms;
-    range_t *begun, *unbegun;
-    size_t begun_count, unbegun_count;
+    range_t *unbegun;
+    size_t unbegun_count;
 } verdict_t;
 
 struct worker {

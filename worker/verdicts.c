@@ -2,7 +2,7 @@
    License, v. 2.0. If a copy of the MPL was not distributed with this file,
    You can obtain one at https://mozilla.org/MPL/2.0/. */
 
-/* What had begun of tasks that are to run at most once when the session with their broker was
+/* What had not begun of tasks that are to run at most once when the session with their broker was
    over: their clients are told by way of whatever broker they find. */
 #include "inside.h"
 
@@ -15,7 +15,6 @@ enum { ENDED_MOST = 4096, ENDED_MS = 2000 }; /* orders whose results may not hav
 static void verdict_destroy(verdict_t *verdict)
 {
     list_remove(&verdict->node);
-    free(verdict->begun);
     free(verdict->unbegun);
     free(verdict);
 }
@@ -26,26 +25,6 @@ static range_t *copy_ranges(const ranges_t *set, size_t *count)
     range_t *copy = calloc(*count + 1, sizeof *copy);
     if (copy) memcpy(copy, all, *count * sizeof *copy);
     if (!copy) *count = 0; /* what is not said not to have begun counts as begun */
-    return copy;
-}
-
-/* The items of the order that are not in left. */
-static range_t *begun_ranges(const order_t *order, size_t *count)
-{
-    ranges_t begun;
-    size_t left_count;
-    const range_t *left = ranges_all(&order->left, &left_count);
-    ranges_init(&begun, 0, order->items);
-    uint32_t next = 0; /* what the lease did not have is none of ours */
-    for (size_t i = 0; i < order->todo_count; i++) {
-        if (order->todo[i].first > next) ranges_remove(&begun, next, order->todo[i].first - next);
-        next = order->todo[i].first + order->todo[i].count;
-    }
-    if (order->todo_count > 0 && next < order->items)
-        ranges_remove(&begun, next, order->items - next);
-    for (size_t i = 0; i < left_count; i++) ranges_remove(&begun, left[i].first, left[i].count);
-    range_t *copy = copy_ranges(&begun, count);
-    ranges_clear(&begun);
     return copy;
 }
 
@@ -68,10 +47,8 @@ static void send(link_t *link, const verdict_t *verdict)
     Peach__Envelope envelope = PEACH__ENVELOPE__INIT;
     Peach__Unbegun message = PEACH__UNBEGUN__INIT;
     Peach__UnbegunTask task = PEACH__UNBEGUN_TASK__INIT, *tasks = &task;
-    Peach__Range *begun, *unbegun;
+    Peach__Range *unbegun;
     task.number = verdict->task;
-    task.begun = to_wire(verdict->begun, verdict->begun_count, &begun);
-    task.n_begun = verdict->begun_count;
     task.unbegun = to_wire(verdict->unbegun, verdict->unbegun_count, &unbegun);
     task.n_unbegun = verdict->unbegun_count;
     message.origin = (ProtobufCBinaryData){sizeof verdict->origin, (uint8_t *)verdict->origin};
@@ -79,10 +56,8 @@ static void send(link_t *link, const verdict_t *verdict)
     message.n_tasks = 1;
     envelope.body_case = PEACH__ENVELOPE__BODY_UNBEGUN;
     envelope.unbegun = &message;
-    if (task.begun && task.unbegun && begun && unbegun) link_send(link, &envelope, NULL);
-    free(task.begun);
+    if (task.unbegun && unbegun) link_send(link, &envelope, NULL);
     free(task.unbegun);
-    free(begun);
     free(unbegun);
 }
 
@@ -95,7 +70,6 @@ static verdict_t *verdict_new(const worker_t *w, const order_t *order)
     verdict->task = order->task;
     verdict->at_ms = w->now_ms;
     verdict->unbegun = copy_ranges(&order->left, &verdict->unbegun_count);
-    verdict->begun = begun_ranges(order, &verdict->begun_count);
     return verdict;
 }
 

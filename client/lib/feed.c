@@ -353,7 +353,7 @@ void jobs_resubmit(peach_t *self, bool resumed, uint64_t received, uint64_t sent
             task_t *task = LIST_ITEM(t, task_t, node);
             if (ranges_empty(&task->todo) || task->doubt) continue;
             if (resumed && task->serial <= received) continue; /* it has it */
-            if (job->cancelled && !resumed)
+            if ((job->cancelled || job->stopped) && !resumed)
                 job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
             else
                 job_submit_task(task);
@@ -437,7 +437,7 @@ static void feed_unsent(peach_t *self)
         for (node_t *t = list_first(&job->tasks); t; t = next) {
             next = list_next(&job->tasks, t);
             task_t *task = LIST_ITEM(t, task_t, node);
-            if (task->unsent && job->cancelled)
+            if (task->unsent && (job->cancelled || job->stopped))
                 job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
             else if (task->unsent)
                 job_submit_task(task);

@@ -287,7 +287,7 @@ static void judge_failure(peach_job_t *job, const Peach__Failure *failure)
     if (!outside && failure->status != PEACH_E_NO_FUNCTION) return;
     job_fail_rest(job, failure);
     if (outside && job->flying > 0) session_cancel(job->session, job->id);
-    job->cancelled |= outside; /* what waits here for its turn ends so, too */
+    job->stopped |= outside;
 }
 
 static void take_result(peach_t *self, wire_message_t *message, const Peach__Result *result)

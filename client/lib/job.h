@@ -37,8 +37,9 @@ struct peach_job {
     uint64_t done, failed, read;
     size_t buffered; /* bytes of results that were not read */
     bool keep_all, cancelled;
-    uint64_t item_ns;      /* running mean; 0: not known */
-    uint32_t largest;      /* the largest chunk that came back */
+    bool stopped;     /* somebody else cancelled it: what waits here for its turn ends so, too */
+    uint64_t item_ns; /* running mean; 0: not known */
+    uint32_t largest; /* the largest chunk that came back */
     uint64_t batch_serial; /* the batch that has our job under batch_index */
     uint32_t batch_index;
     uint64_t deadline_ms;  /* by the monotonic clock; 0: none */

@@ -108,8 +108,7 @@ LEASES = envelope(18, [(1, 1)])
 
 ORIGIN = b"o" * 16
 HELLO_DOUBTS = envelope(1, [(1, VERSION), (2, 1), (3, b"c" * 16), (4, "h"), (10, 1), (12, ORIGIN)])
-UNBEGUN = envelope(26, [(1, ORIGIN), (2, message([(1, 1), (2, message([(2, 1)])),
-                                                  (3, message([(1, 1), (2, 2)]))]))])
+UNBEGUN = envelope(26, [(1, ORIGIN), (2, message([(1, 1), (2, message([(1, 1), (2, 2)]))]))])
 LINES = envelope(22, [(1, message([(1, 1), (2, n), (3, "h"), (4, 9), (6, "printed"), (7, n % 2)]))
                       for n in range(3)])
 PUT = envelope(19, [(1, 4), (2, 3), (3, message([(1, b"value")]))])
