@@ -5,7 +5,9 @@ import signal
 import time
 
 import pytest
-from conftest import executors, lines, peach, until
+from conftest import HERE, executors, lines, peach, until
+
+TASKS = HERE / "tasks.py"
 
 
 def push(fleet, path, **more):
@@ -277,22 +279,20 @@ def test_the_next_broker_of_the_list_knows_what_was_pushed(fleet, make_fleet, tm
 
 
 @pytest.mark.parametrize("how", ["killed", "drained"])
-def test_a_worker_that_goes_holds_nobody_up(fleet, script, tmp_path, how):
+def test_a_worker_that_goes_holds_nobody_up(fleet, script, how):
     """Who waited for it waited for its timeout: only a worker's word was looked at."""
-    fleet.worker(1)
-    slow = fleet.start("peach-worker", "--slots", 1, prefix=("env", "SLOW_LOAD=1"))
-    until(lambda: fleet.count_ready() == 2, 20)
-    path = script("import os, time\nif os.environ.get('SLOW_LOAD'): time.sleep(600)\n"
-                  "def there(x):\n    return 1\n", "there.py")
+    free, busy = fleet.worker(1), fleet.worker(1, TASKS)
+    fleet.start("peach", "map", "nap", 600)
+    until(lambda: fleet.view()["running_tasks"] == 1, 20)
+    path = script("def there(x):\n    return 1\n", "there.py")
     waiter = fleet.start("peach", "preload", path)
-    until(lambda: any(w["state"] == "loading" for w in fleet.workers()) and
-          any(w["state"] == "ready" and len(w["preloads"]) == 1 for w in fleet.workers()), 20)
+    until(lambda: next(w for w in fleet.workers() if w["pid"] == free.pid)["preloads"], 20)
+    time.sleep(0.5)
     assert waiter.process.poll() is None
     if how == "killed":
-        slow.signal(signal.SIGKILL)
+        busy.signal(signal.SIGKILL)
     else:
-        victim = next(w["id"] for w in fleet.workers() if w["state"] == "loading")
-        fleet("drain", victim, check=0)
+        fleet("drain", next(w["id"] for w in fleet.workers() if w["pid"] == busy.pid), check=0)
     assert waiter.wait(20) == 0
 
 
