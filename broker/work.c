@@ -335,13 +335,33 @@ const sched_ops_t shell_ops = {assign, cancel,          give_back,   fail_task, 
 
 /* ---- from the worker ---- */
 
+static void lose_items(broker_t *b, peer_t *worker, uint64_t lease, uint32_t first, uint32_t count,
+                       const sched_attempt_t *attempt)
+{
+    for (uint32_t i = 0; i < count; i++)
+        sched_item_lost(b->sched, worker->worker, lease, first + i, attempt);
+}
+
+/* The result is gone with the memory that it was in, and nobody has seen it: its items run again,
+   unless they may run once only. */
+static void lose_segment(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Segment *segment)
+{
+    sched_owner_t owner;
+    const sched_attempt_t attempt = {worker->host, worker->pid,
+                                     "it ended before its result was taken"};
+    if (!sched_lease_owner(b->sched, worker->worker, lease, &owner)) return;
+    const shell_job_t *job = owner.job;
+    if (job->message->retries == 0)
+        lose_items(b, worker, lease, segment->first, segment->count, &attempt);
+}
+
 /* Whether the item runs again, so that nobody is told of its failure. */
 static bool retried(broker_t *b, peer_t *worker, uint64_t lease, const Peach__Failure *failure)
 {
     sched_attempt_t attempt = {failure->host, failure->pid, failure->message};
     if (failure->status == PEACH_E_DIED) {
         session_end_of(b, failure->host, failure->pid); /* what its task had submitted */
-        sched_item_lost(b->sched, worker->worker, lease, failure->item, &attempt);
+        lose_items(b, worker, lease, failure->item, failure->count ? failure->count : 1, &attempt);
         return true; /* or the core has told it already */
     }
     return failure->status == PEACH_E_RAISED && failure->count <= 1 &&
@@ -360,9 +380,11 @@ static void pass_on(broker_t *b, peer_t *worker, wire_message_t *message,
     sched_owner_t owner = {0};
     for (size_t i = 0; there && i < result->n_segments; i++) {
         Peach__Segment *segment = result->segments[i];
-        /* What is gone with its executor nobody has seen: the items run again. */
-        if (!wire_at_hand(message, segment->payload) ||
-            !sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
+        if (!wire_at_hand(message, segment->payload)) {
+            lose_segment(b, worker, result->id, segment);
+            continue;
+        }
+        if (!sched_items_done(b->sched, worker->worker, result->id, segment->first, segment->count,
                               0, &owner))
             continue;
         worker->done_items += segment->count;

@@ -55,9 +55,8 @@ static bool has_item(const order_t *order, uint32_t item)
     return order->todo_count == 0 && item < order->items;
 }
 
-/* Says that the items are lost; what the order has else goes on. */
-static void lose(worker_t *w, order_t *order, uint32_t item, uint32_t count, pid_t pid,
-                 const char *cause)
+void order_lose(worker_t *w, order_t *order, uint32_t item, uint32_t count, pid_t pid,
+                const char *cause)
 {
     Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
     Peach__Result result = PEACH__RESULT__INIT;
@@ -89,7 +88,7 @@ static void lose_unreported(worker_t *w, order_t *order, uint32_t end, pid_t pid
     while (order_is_once(order) && (left = ranges_all(&order->left, &count), count > 0) &&
            left->first < end) {
         uint32_t most = end - left->first;
-        lose(w, order, left->first, left->count < most ? left->count : most, pid, cause);
+        order_lose(w, order, left->first, left->count < most ? left->count : most, pid, cause);
     }
 }
 
@@ -97,7 +96,7 @@ static void lose_unreported(worker_t *w, order_t *order, uint32_t end, pid_t pid
 static void charge(worker_t *w, order_t *order, uint32_t item, pid_t pid, const char *cause)
 {
     lose_unreported(w, order, item, pid, cause);
-    lose(w, order, item, 1, pid, cause);
+    order_lose(w, order, item, 1, pid, cause);
     order_end(w, order);
 }
 

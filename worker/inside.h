@@ -247,6 +247,10 @@ uint64_t order_items(const order_t *order);
 bool order_is_once(const order_t *order);
 void order_note_begun(order_t *order, uint32_t first, uint32_t count);
 
+/* Says that the items are lost with their executor; what the order has else goes on. */
+void order_lose(worker_t *w, order_t *order, uint32_t item, uint32_t count, pid_t pid,
+                const char *cause);
+
 /* The order of that number that the seat has; NULL when it has none. */
 order_t *orders_at(const seat_t *seat, uint64_t number);
 

@@ -337,6 +337,23 @@ static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elaps
     order_free(w, order);
 }
 
+/* Results of what may run once only that are gone with the executor's memory: the items are lost.
+ */
+static void drop_gone(worker_t *w, seat_t *seat, order_t *order, wire_message_t *message,
+                      Peach__Result *result)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < result->n_segments; i++) {
+        Peach__Segment *segment = result->segments[i];
+        if (wire_at_hand(message, segment->payload))
+            result->segments[kept++] = segment;
+        else
+            order_lose(w, order, segment->first, segment->count, seat->process.pid,
+                       "the executor ended before its result was taken");
+    }
+    result->n_segments = kept;
+}
+
 static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peach__Result *result)
 {
     order_t *order = orders_at(seat, result->id);
@@ -350,6 +367,7 @@ static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peac
         failure->pid = (uint32_t)seat->process.pid;
         order_note_begun(order, failure->item, failure->count ? failure->count : 1);
     }
+    if (order_is_once(order)) drop_gone(w, seat, order, message, result);
     if (order->link)
         link_result(order->link, message, result, order->lease, w->host,
                     (uint32_t)seat->process.pid);

@@ -1,5 +1,6 @@
 """Values in shared memory whose owner dies before they are read: their items run again. Never an
 error of the system while retries are left (reliability.R4, check 7)."""
+import json
 import os
 import signal
 import subprocess
@@ -44,6 +45,16 @@ def late_same(a):
     while not os.path.exists(flag):
         time.sleep(0.01)
     return a
+"""
+ONCE = """
+import os, time
+def once(x):
+    import numpy
+    with open(os.environ["RUNS"], "a") as file:
+        file.write(f"{x}\\n")
+    while not os.path.exists(os.environ["FLAG"]):
+        time.sleep(0.01)
+    return numpy.full(40000, float(x))
 """
 SIZES = ["60000", "131072", "5000", "131072"]
 
@@ -140,6 +151,41 @@ def test_a_broker_that_dies_when_results_are_on_their_way(setting, talk, round):
     fleet.lose_broker()
     client.process.send_signal(signal.SIGCONT)
     client.is_right()
+
+
+@pytest.mark.parametrize("dies", ["executor", "worker"])
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_results_that_are_gone_are_lost_if_they_may_come_once(make_fleet, script, tmp_path, dies,
+                                                              chunk):
+    """Of the same kind: nobody had seen them, so the items ran again, retries or not."""
+    fleet = make_fleet("--session-timeout", 3)
+    flag, ran = tmp_path / "flag", tmp_path / "ran"
+    fleet.env.update(FLAG=str(flag), RUNS=str(ran))
+    path = script(ONCE, "once.py")
+    worker = fleet.worker(2, path)
+    out = tmp_path / "out"
+    client = fleet.start("peach", "map", "--quiet", "--retries", 0, "--chunk", chunk, "once", "0..7",
+                         stdout=open(out, "w"))
+    until(lambda: ran.exists() and len(ran.read_text().split()) == 2, 20)
+    stopped = worker if dies == "executor" else fleet.broker
+    stopped.signal(signal.SIGSTOP)
+    flag.write_text("")
+    time.sleep(1)
+    for pid in executors(worker) if dies == "executor" else [worker.pid]:
+        os.kill(pid, signal.SIGKILL)
+    if dies == "worker":
+        worker.wait()
+    stopped.signal(signal.SIGCONT)
+    if dies == "worker":
+        fleet.worker(2, path)
+    client.wait(60)
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(results) == 8
+    runs = ran.read_text().split()
+    assert len(runs) == len(set(runs)), runs
+    for i, result in enumerate(results):
+        assert result == [float(i)] * 40000 or \
+            result["error"]["status"] in ("PEACH_E_LOST", "PEACH_E_DIED"), result
 
 
 @pytest.mark.parametrize("what", ["arguments", "puts"])
