@@ -227,6 +227,9 @@ BUGS = {
     "the second fork is not looked at": (
         "client/lib/fleet.c", "        if (worker < 0) tell_and_exit(told[1]);\n", "",
         "test_views.py -k cannot_start"),
+    "imports are interrupted": (
+        "worker/python/bootstrap.py", "    while frame:\n", "    while False:\n",
+        "test_limits.py -k half_done"),
     "input is waited for": (
         "client/cli/input.c", "    if (poll(&item, 1, 0) == 0) return PEACH_E_TIMEOUT;\n", "",
         "test_shell.py -k shown"),

@@ -180,3 +180,21 @@ def test_the_brokers_memory_is_bounded_by_its_option(make_fleet):
     if SLOW == 1:
         assert peak < 100
     assert os.path.exists(f"/proc/{fleet.broker.pid}")
+
+
+def test_an_import_is_not_left_half_done(fleet, script, tmp_path):
+    """Found by chaos: numpy that was interrupted at its import lacked half of its names for all
+    items that came later to that executor."""
+    said = tmp_path / "said"
+    (tmp_path / "takes_long.py").write_text(
+        f"import time\nsaid = open({str(said)!r}, 'a')\nprint('begun', file=said, flush=True)\n"
+        "end = time.monotonic() + 1\nwhile time.monotonic() < end:\n    pass\n"
+        "print('whole', file=said, flush=True)\nV = 7\n")
+    fleet.worker(1, script(f"import sys, time\nsys.path.append({str(tmp_path)!r})\n"
+                           "def imports(seconds):\n    import takes_long\n"
+                           "    time.sleep(seconds)\n    return takes_long.V\n"))
+    got = lines(fleet("map", "--quiet", "--item-timeout", 0.3, "--retries", 0, "imports", 60,
+                      check=1))
+    assert got[0]["error"]["status"] == "PEACH_E_TIMEOUT"
+    assert lines(fleet("map", "--quiet", "imports", 0, check=0)) == [7]
+    assert said.read_text().split() == ["begun", "whole"]

@@ -6,6 +6,7 @@
 It is compiled into peach_python.so and run once, in a namespace of its own. What takes
 time to import is imported where it is used: every executor starts with this.
 """
+import _signal
 import importlib
 import importlib.machinery
 import os
@@ -22,6 +23,20 @@ def follow_client():
 
 
 follow_client()
+
+
+def interrupt(number, frame):
+    """Stop the item, but not inside an import, which would leave half a module behind for all
+    items after it: the supervisor interrupts again soon."""
+    while frame:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            postpone()  # the extension's
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+_signal.signal(_signal.SIGINT, interrupt)
 
 
 def format_warning(message, category, filename, lineno, line=None):

@@ -46,6 +46,14 @@ static void on_sigint(int signal)
     }
 }
 
+/* For bootstrap.py: this is no moment to be interrupted, so the supervisor is to say it again. */
+static PyObject *postpone(PyObject *self, PyObject *none)
+{
+    (void)self, (void)none;
+    atomic_store(&page->heard, 0);
+    Py_RETURN_NONE;
+}
+
 /* An interrupt that came too late must not hit the next item. */
 static void drop_interrupt(void)
 {
@@ -308,6 +316,7 @@ static PyObject *say_notice(PyObject *module, PyObject *text)
 static PyMethodDef told[] = {{"told_current", tell_current, METH_NOARGS, NULL},
                              {"waiting_address", tell_waiting, METH_NOARGS, NULL},
                              {"notice", say_notice, METH_O, NULL},
+                             {"postpone", postpone, METH_NOARGS, NULL},
                              {0}};
 
 static bool run_bootstrap(python_t *self, failure_t *failure)
