@@ -58,8 +58,7 @@ static bool has_item(const order_t *order, uint32_t item)
 void order_lose(worker_t *w, order_t *order, uint32_t item, uint32_t count, pid_t pid,
                 const char *cause)
 {
-    Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
-    Peach__Result result = PEACH__RESULT__INIT;
+    Peach__Failure failure = PEACH__FAILURE__INIT;
     failure.item = item;
     failure.count = count;
     failure.status = PEACH_E_DIED;
@@ -73,10 +72,8 @@ void order_lose(worker_t *w, order_t *order, uint32_t item, uint32_t count, pid_
     }
     failure.host = w->host;
     failure.pid = (uint32_t)pid;
-    result.failures = &failures;
-    result.n_failures = 1;
     order_note_begun(order, item, count);
-    if (order->link) link_result(order->link, NULL, &result, order->lease, "", 0);
+    if (order->link) link_failure(order->link, order->lease, &failure);
 }
 
 /* What is to run at most once and of which nothing was reported is lost up to end: it may have

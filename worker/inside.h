@@ -224,6 +224,9 @@ void link_keep(worker_t *w, link_t *link);
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease,
                  const char *host, uint32_t pid);
 
+/* Items of the lease fail; what it has else goes on. */
+void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure);
+
 /* The same of a task of one item, with its good result. */
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease);
 

@@ -218,6 +218,14 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
     wire_batch_forward(&link->batch, message, &out, host, pid);
 }
 
+void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure)
+{
+    Peach__Result result = PEACH__RESULT__INIT;
+    result.failures = &failure;
+    result.n_failures = 1;
+    link_result(link, NULL, &result, lease, "", 0);
+}
+
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
 {
     make_room(link, 0);

@@ -90,24 +90,21 @@ static bool copy_job(worker_t *w, link_t *link, const Peach__Job *job, copy_t *c
     return copy->job && !copy->lacking;
 }
 
-/* Puts an order behind the others; takes its payload and todo. Without memory, or when
-   its payload is gone, the broker gets the lease back and may give it to another worker;
-   refused (or NULL) says why its payload cannot be had at all. */
 /* Another worker would fare no better with these items. */
 static void refuse(worker_t *w, link_t *link, uint64_t lease, range_t items, const char *why)
 {
-    Peach__Result result = PEACH__RESULT__INIT;
-    Peach__Failure failure = PEACH__FAILURE__INIT, *failures = &failure;
+    Peach__Failure failure = PEACH__FAILURE__INIT;
     failure.item = items.first;
     failure.count = items.count;
     failure.status = PEACH_E_SYSTEM;
     failure.message = (char *)why;
     failure.host = w->host;
-    result.failures = &failures;
-    result.n_failures = 1;
-    link_result(link, NULL, &result, lease, "", 0);
+    link_failure(link, lease, &failure);
 }
 
+/* Puts an order behind the others; takes its payload and todo. Without memory, or when
+   its payload is gone, the broker gets the lease back and may give it to another worker;
+   refused (or NULL) says why its payload cannot be had at all. */
 static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
                  const order_t *model, const char *refused)
 {
@@ -337,8 +334,7 @@ static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elaps
     order_free(w, order);
 }
 
-/* Results of what may run once only that are gone with the executor's memory: the items are lost.
- */
+/* Of what may run once only: items whose results are gone with the executor's memory are lost. */
 static void drop_gone(worker_t *w, seat_t *seat, order_t *order, wire_message_t *message,
                       Peach__Result *result)
 {

@@ -113,7 +113,7 @@ static void resolve(task_t *task, const Peach__UnbegunTask *said)
     doubts_remove(task);
     if (ranges_empty(&task->todo))
         job_forget_task(task->job, task);
-    else if (task->job->cancelled || task->job->stopped)
+    else if (job_is_cancelled(task->job))
         job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
     else
         job_submit_task(task);

@@ -171,13 +171,19 @@ static int submit_number(peach_job_t *job, const peach_value_t *number)
 
 /* ---- chunks ---- */
 
+/* One, while there is none: so much waits for the first worker. */
+static uint64_t slots_of(const peach_job_t *job)
+{
+    return job->session->slots ? job->session->slots : 1;
+}
+
 /* Guided self-scheduling: a share of what is left, so that chunks shrink as the
    work runs out; never more than takes chunk_ns, once the items' time is known. */
 static uint64_t chunk_size(const peach_job_t *job)
 {
     if (job->options.chunk) return job->options.chunk;
     if (job->item_ns == 0) return 1;
-    uint64_t slots = job->session->slots ? job->session->slots : 1;
+    uint64_t slots = slots_of(job);
     uint64_t by_time = chunk_ns / job->item_ns;
     uint64_t growth = (uint64_t)job->largest * 8;
     uint64_t size = by_time < growth ? by_time : growth;
@@ -193,7 +199,7 @@ static uint64_t chunk_size(const peach_job_t *job)
 static uint64_t target_once(const peach_job_t *job)
 {
     uint64_t task_ns = job->item_ns * chunk_size(job), ahead = task_ns ? AHEAD_NS / task_ns : 0;
-    uint64_t slots = job->session->slots ? job->session->slots : 1; /* one waits for a worker */
+    uint64_t slots = slots_of(job);
     return slots * (1 + (ahead < MOST_AHEAD ? ahead : MOST_AHEAD));
 }
 
@@ -201,7 +207,7 @@ static uint64_t target_once(const peach_job_t *job)
 static uint64_t target(const peach_job_t *job)
 {
     if (job->options.retries == 0) return target_once(job);
-    uint64_t slots = job->session->slots ? job->session->slots : 1;
+    uint64_t slots = slots_of(job);
     /* Not more than the buffer will hold of their results. */
     if (job->buffered + job->flying * job->result_bytes >= job->options.buffer_bytes) return slots;
     if (job->options.chunk) return job->session->window_tasks;
@@ -353,7 +359,7 @@ void jobs_resubmit(peach_t *self, bool resumed, uint64_t received, uint64_t sent
             task_t *task = LIST_ITEM(t, task_t, node);
             if (ranges_empty(&task->todo) || task->doubt) continue;
             if (resumed && task->serial <= received) continue; /* it has it */
-            if ((job->cancelled || job->stopped) && !resumed)
+            if (job_is_cancelled(job) && !resumed)
                 job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
             else
                 job_submit_task(task);
@@ -437,7 +443,7 @@ static void feed_unsent(peach_t *self)
         for (node_t *t = list_first(&job->tasks); t; t = next) {
             next = list_next(&job->tasks, t);
             task_t *task = LIST_ITEM(t, task_t, node);
-            if (task->unsent && (job->cancelled || job->stopped))
+            if (task->unsent && job_is_cancelled(job))
                 job_end_task(task, PEACH_E_CANCELLED, "the job was cancelled");
             else if (task->unsent)
                 job_submit_task(task);

@@ -50,6 +50,12 @@ struct peach_job {
     bool astray;      /* items of it ended where this broker did not see them */
 };
 
+/* By whomever. */
+static inline bool job_is_cancelled(const peach_job_t *job)
+{
+    return job->cancelled || job->stopped;
+}
+
 /* The task has ended, or nobody wants it: it does not count as under way any more. */
 void job_forget_task(peach_job_t *job, task_t *task);
 

@@ -153,6 +153,7 @@ def test_a_broker_that_dies_when_results_are_on_their_way(setting, talk, round):
     client.is_right()
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("dies", ["executor", "worker"])
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_results_that_are_gone_are_lost_if_they_may_come_once(make_fleet, script, tmp_path, dies,
