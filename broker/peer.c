@@ -123,8 +123,7 @@ int peer_flush(peer_t *self, void *router)
 
 int peer_make_room(peer_t *self, void *router, size_t frames)
 {
-    if (!wire_batch_full(&self->batch) && self->batch.frames.count + frames <= WIRE_MAX_FRAMES)
-        return 0;
+    if (wire_batch_has_room(&self->batch, frames)) return 0;
     peer_flush(self, router); /* a connection that is gone shows again at the next flush */
     return batch_queue(self);
 }

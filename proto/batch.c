@@ -227,6 +227,11 @@ bool wire_batch_full(const wire_batch_t *batch)
             (batch->frames.count >= WIRE_MAX_FRAMES || batch->frames.bytes >= WIRE_BATCH_FRAMES));
 }
 
+bool wire_batch_has_room(const wire_batch_t *batch, size_t frames)
+{
+    return !wire_batch_full(batch) && batch->frames.count + frames <= WIRE_MAX_FRAMES;
+}
+
 size_t wire_batch_head(uint8_t head[WIRE_BATCH_HEAD], unsigned body, const wire_batch_t *batch)
 {
     assert(body < 16 && batch->run.count == 0); /* the tag is one byte */

@@ -47,8 +47,10 @@ int wire_batch_result(wire_batch_t *batch, uint64_t id, uint32_t elapsed_us, con
 int wire_batch_forward(wire_batch_t *batch, wire_message_t *message, const Peach__Result *result,
                        const char *host, uint32_t pid);
 
-/* Whether the batch should be sent before more is added. */
+/* Whether the batch should be sent before more is added; and whether it takes a message's
+   element with so many frames, within what one message may hold. */
 bool wire_batch_full(const wire_batch_t *batch);
+bool wire_batch_has_room(const wire_batch_t *batch, size_t frames);
 
 /* Packs what is in columns still; senders do. PEACH_E_MEMORY, and the batch is as
    before. */

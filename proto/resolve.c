@@ -94,10 +94,7 @@ resolve_state_t resolve_state(const resolve_t *self, const char **why)
     return state;
 }
 
-int resolve_fd(const resolve_t *self)
-{
-    return atomic_load(&self->state) == RESOLVE_PENDING ? self->fd : -1;
-}
+int resolve_fd(const resolve_t *self) { return self->fd; }
 
 void resolve_destroy(resolve_t **self_p)
 {

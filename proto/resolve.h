@@ -28,7 +28,7 @@ resolve_t *resolve_new(const char *endpoint);
 /* Without waiting. why (lent) says what is wrong when it failed: "host 'a': ...". */
 resolve_state_t resolve_state(const resolve_t *self, const char **why);
 
-/* A descriptor that is readable once there is an answer; -1: there is one. */
+/* A descriptor that is readable once there is an answer; -1: there was nothing to ask. */
 int resolve_fd(const resolve_t *self);
 
 void resolve_destroy(resolve_t **self_p);

@@ -355,17 +355,24 @@ int wire_fd(void *socket)
     return fd;
 }
 
+int wire_has_message(void *socket)
+{
+    int events = 0;
+    size_t size = sizeof events;
+    if (zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) != 0) return -1;
+    return events & ZMQ_POLLIN ? 1 : 0;
+}
+
 int wire_poll(void *const *sockets, struct pollfd *items, size_t count, int timeout_ms)
 {
     for (size_t i = 0; i < count; i++) {
-        int events = 0;
-        size_t size = sizeof events;
         items[i].revents = 0;
         if (!sockets[i]) continue;
         /* Asking takes in what has come; what comes from then on wakes poll. */
-        if (zmq_getsockopt(sockets[i], ZMQ_EVENTS, &events, &size) != 0) return -1;
-        items[i].fd = events & ZMQ_POLLIN ? -1 : wire_fd(sockets[i]);
-        if (events & ZMQ_POLLIN) timeout_ms = 0;
+        int there = wire_has_message(sockets[i]);
+        if (there < 0) return -1;
+        items[i].fd = there ? -1 : wire_fd(sockets[i]);
+        if (there) timeout_ms = 0;
     }
     int rc = poll(items, (nfds_t)count, timeout_ms);
     for (size_t i = 0; i < count; i++)

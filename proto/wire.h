@@ -120,6 +120,9 @@ void wire_drop(wire_kept_t *self, uint64_t *number);
    Polling the socket itself costs system calls each time. */
 int wire_fd(void *socket);
 
+/* Whether a message can be taken from the socket now: 1, 0, or -1 with errno. */
+int wire_has_message(void *socket);
+
 /* As poll, for descriptors and sockets: where sockets[i] is not NULL, item i is that
    socket, its fd is filled in, and POLLIN says that it may have a message. zmq_poll does
    the same with three times the system calls. */

@@ -203,10 +203,8 @@ void link_register(worker_t *w, link_t *link)
 /* What one message may hold is sent off before more is added. */
 static void make_room(link_t *link, size_t frames)
 {
-    wire_batch_t *batch = &link->batch;
-    if (batch->elements > 0 &&
-        (wire_batch_full(batch) || batch->frames.count + frames > WIRE_MAX_FRAMES))
-        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, batch, true);
+    if (link->batch.elements > 0 && !wire_batch_has_room(&link->batch, frames))
+        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
 }
 
 void link_result(link_t *link, wire_message_t *message, const Peach__Result *result, uint64_t lease,

@@ -17,6 +17,8 @@ void connection_close(peach_t *self)
     /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
        tell of one that nobody reads. */
     if (self->socket) zmq_socket_monitor(self->socket, NULL, 0);
+    if (self->monitor) ready_forget(&self->ready, wire_fd(self->monitor));
+    if (self->socket) ready_forget(&self->ready, wire_fd(self->socket));
     if (self->monitor) zmq_close(self->monitor);
     if (self->socket) zmq_close(self->socket);
     self->monitor = self->socket = NULL;
@@ -46,7 +48,9 @@ static int connect_socket(peach_t *self, bool ipv6)
         zmq_setsockopt(self->monitor, ZMQ_RCVHWM, &unbounded, sizeof unbounded) != 0 ||
         zmq_socket_monitor(self->socket, monitor,
                            ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED) != 0 ||
-        zmq_connect(self->monitor, monitor) != 0)
+        zmq_connect(self->monitor, monitor) != 0 ||
+        ready_watch(&self->ready, wire_fd(self->monitor)) != 0 ||
+        ready_watch(&self->ready, wire_fd(self->socket)) != 0)
         return socket_failed(self);
     zmq_setsockopt(self->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
     zmq_setsockopt(self->socket, ZMQ_LINGER, &linger, sizeof linger);
@@ -61,6 +65,13 @@ static int connect_socket(peach_t *self, bool ipv6)
         return socket_failed(self);
     zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT); /* so that its descriptor tells of an event */
     return 0;
+}
+
+void connection_forget_resolve(peach_t *self)
+{
+    int fd = self->resolve ? resolve_fd(self->resolve) : -1;
+    if (fd >= 0) ready_forget(&self->ready, fd);
+    resolve_destroy(&self->resolve);
 }
 
 /* Nobody is at the endpoint: another one may be there. With one it is ZeroMQ that tries
@@ -84,10 +95,10 @@ static int connect_resolved(peach_t *self)
     if (state == RESOLVE_FAILED) {
         char text[sizeof self->unreached];
         snprintf(text, sizeof text, "%s", why);
-        resolve_destroy(&self->resolve);
+        connection_forget_resolve(self);
         endpoint_failed(self, text);
     } else {
-        resolve_destroy(&self->resolve);
+        connection_forget_resolve(self);
         rc = connect_socket(self, state == RESOLVE_IPV6);
     }
     return rc;
@@ -96,12 +107,15 @@ static int connect_resolved(peach_t *self)
 int connection_open(peach_t *self)
 {
     connection_close(self);
-    resolve_destroy(&self->resolve);
+    connection_forget_resolve(self);
     self->welcomed = false;
     self->hello_ms = 0;
     self->opened_ms = self->now_ms = clock_ms();
     if (!(self->resolve = resolve_new(self->endpoints.text[self->endpoint])))
         return session_fail(self, PEACH_E_MEMORY, "%s", peach_status_text(PEACH_E_MEMORY));
+    int fd = resolve_fd(self->resolve);
+    if (fd >= 0 && ready_watch(&self->ready, fd) != 0)
+        return session_fail(self, PEACH_E_SYSTEM, "%s", strerror(errno));
     return connect_resolved(self);
 }
 

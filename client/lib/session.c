@@ -343,6 +343,7 @@ int session_turn(peach_t *self, int timeout_ms)
     jobs_feed(self);
     session_flush(self);
     send_cancels(self);
+    ready_tell(&self->ready, self->socket && wire_has_message(self->socket) > 0);
     if (self->patience_ms >= 0 &&
         self->clock.awake_ms - self->heard_ms > (uint64_t)self->patience_ms)
         return session_fail(self, PEACH_E_NO_BROKER, "no broker at %s for %g s",
@@ -380,11 +381,7 @@ int peach_poll(peach_t *self, int timeout_ms)
     return session_turn(self, timeout_ms);
 }
 
-int peach_fd(peach_t *self)
-{
-    if (self->socket) return wire_fd(self->socket);
-    return self->resolve ? resolve_fd(self->resolve) : -1;
-}
+int peach_fd(peach_t *self) { return self->ready.set; }
 
 void peach_set_patience(peach_t *self, int patience_ms) { self->patience_ms = patience_ms; }
 
@@ -422,6 +419,8 @@ static int prepare(peach_t *self, const peach_connect_options_t *options)
     list_init(&self->jobs);
     list_init(&self->puts);
     list_init(&self->doubts);
+    if (ready_open(&self->ready) != 0)
+        return session_fail(self, PEACH_E_SYSTEM, "%s", strerror(errno));
     self->patience_ms = -1; /* until a broker has answered the timeout counts */
     self->now_ms = clock_ms();
     self->heard_ms = awake_at(&self->clock, self->now_ms);
@@ -482,8 +481,9 @@ void peach_close(peach_t **self_p)
     doubts_clear(self);
     pool_clear(&self->free_tasks);
     block_pool_destroy(&self->pool);
-    resolve_destroy(&self->resolve);
+    connection_forget_resolve(self);
     connection_close(self);
+    ready_close(&self->ready);
     if (self->context) zmq_ctx_term(self->context);
     free(self->error);
     free(self);

@@ -13,6 +13,7 @@
 #include "list.h"
 #include "pool.h"
 #include "ranges.h"
+#include "ready.h"
 #include "resolve.h"
 #include "batch.h"
 #include <peach/peach.h>
@@ -34,6 +35,7 @@ struct peach {
     resolve_t *resolve;               /* of its host; NULL: that is known */
     char unreached[640];              /* why the last one that failed did; "": it is not known */
     void *context, *socket, *monitor; /* monitor: tells when the connection is lost */
+    ready_t ready;                    /* of these, for event loops */
     uint64_t last_monitor;
     uint8_t session[WIRE_SESSION_BYTES];
     bool welcomed, known;              /* known: it was welcomed once */
@@ -118,6 +120,7 @@ int session_left(uint64_t deadline, uint64_t now_ms);
    status. */
 int connection_open(peach_t *self);
 void connection_close(peach_t *self);
+void connection_forget_resolve(peach_t *self);
 
 /* The broker is going, or gone: the next one of the list, or this one again. */
 void connection_move_on(peach_t *self);

@@ -309,6 +309,46 @@ static void the_descriptor_drives_an_event_loop(void **state)
     peach_job_destroy(&job);
 }
 
+static void count_line(void *arg, const peach_line_t *line)
+{
+    (void)line;
+    ++*(int *)arg;
+}
+
+/* More came than one peach_poll takes, and nothing follows that would wake the loop. */
+static void the_descriptor_is_readable_while_there_is_more(void **state)
+{
+    enum { ITEMS = 4, LINES = 30000 };
+    peach_t *p = *state;
+    int lines = 0, waits = 0;
+    peach_job_options_t options = peach_job_defaults;
+    peach_value_t *text =
+        peach_value_string("lambda n: [print('line', i) for i in range(n)] and n");
+    peach_value_t *code = peach_put(p, &text, 5000);
+    options.code = code;
+    options.log = count_line;
+    options.log_arg = &lines;
+    peach_value_t *items = peach_value_list();
+    for (int i = 0; i < ITEMS; i++) {
+        peach_value_t *n = peach_value_int(LINES);
+        assert_int_equal(peach_value_append(items, &n), 0);
+    }
+    peach_job_t *job = peach_map(p, "many", &items, &options);
+    assert_int_equal(peach_poll(p, 0), 0);
+    const int fd = peach_fd(p);
+    for (peach_progress_t at = {0}; at.done < ITEMS; peach_job_progress(job, &at)) {
+        struct pollfd item = {fd, POLLIN, 0};
+        waits += poll(&item, 1, 250) == 0;
+        assert_int_equal(peach_poll(p, 0), 0);
+        assert_int_equal(peach_fd(p), fd);
+        if (lines == 0) waits = 0; /* the fleet has still to load the source */
+    }
+    assert_int_equal(lines, ITEMS * LINES);
+    assert_true(waits < 4); /* the fleet may be slow now and then: it was 500 of them */
+    peach_job_destroy(&job);
+    peach_value_destroy(&code);
+}
+
 static void wrong_arguments_are_told(void **state)
 {
     peach_t *p = *state;
@@ -567,6 +607,7 @@ int main(int argc, char **argv)
         WITH_FLEET(progress_is_told_to_the_end),
         WITH_FLEET(rows_of_a_matrix_are_items_and_arrays_come_back),
         WITH_FLEET(the_descriptor_drives_an_event_loop),
+        WITH_FLEET(the_descriptor_is_readable_while_there_is_more),
         WITH_FLEET(a_job_may_stay_open_for_items_that_come),
         WITH_FLEET(a_function_may_be_source),
         WITH_FLEET(a_value_that_was_dropped_is_kept_for_jobs_that_have_it),

@@ -29,6 +29,9 @@ BUGS = {
     "a silent broker is not left (worker)": (
         "worker/link.c", "if (silent && !link->resolve)", "if (false)",
         "test_faults.py -k half_open"),
+    "a loop is not told that more is there": (
+        "client/lib/session.c", "self->socket && wire_has_message(self->socket) > 0", "false",
+        "test_client.py"),
     "deadlines are the broker's only": (
         "client/lib/feed.c", "if (job->deadline_ms && self->now_ms >= job->deadline_ms) expire(job);", "",
         "test_limits.py -k without_a_broker"),

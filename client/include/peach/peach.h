@@ -80,9 +80,10 @@ PEACH_EXPORT int peach_error_status(const peach_t *self);
    (default 30000; negative: for ever). The work is not lost: call again. */
 PEACH_EXPORT void peach_set_patience(peach_t *self, int patience_ms);
 
-/* For event loops: a descriptor that becomes readable when peach_poll has something
-   to do. It signals edges: call peach_poll(self, 0) after it fired and once after
-   each other call, and at least once a second. */
+/* For event loops: a descriptor that is readable while peach_poll has something to do;
+   it is the same for the life of the handle, over whatever connections, and belongs to
+   the handle. Call peach_poll(self, 0) when it is, once after each other call, and at
+   least once a second. */
 PEACH_EXPORT int peach_fd(peach_t *self);
 
 /* Sends and receives what there is, waiting up to timeout_ms for something. 0, or
