@@ -16,7 +16,9 @@ typedef struct {
     uint64_t number;
     uint8_t digest[WIRE_DIGEST_BYTES];
     payload_t *payload;
-    size_t uses; /* peach_put less peach_drop, and jobs that refer to it */
+    size_t uses;     /* peach_put less peach_drop, and jobs that refer to it */
+    bool there;      /* the broker has it */
+    uint64_t before; /* it was sent before the Submit of that serial; 0: it was not sent */
 } put_t;
 
 /* They begin where no other handle's do, so that a reference of another one is none here. */
@@ -46,8 +48,8 @@ void puts_clear(peach_t *self)
     while (!list_empty(&self->puts)) put_destroy(LIST_ITEM(list_first(&self->puts), put_t, node));
 }
 
-/* Gives the broker the value; request 0 wants no answer, and is sent now. */
-static int send_put(peach_t *self, const put_t *put, bool wait, int timeout_ms)
+/* Gives the broker the value. Without waiting it wants no answer, and is sent now. */
+static int send_put(peach_t *self, put_t *put, bool wait, int timeout_ms)
 {
     wire_kept_t message;
     wire_frames_t frames = {.shares = self->batch.frames.shares};
@@ -57,17 +59,34 @@ static int send_put(peach_t *self, const put_t *put, bool wait, int timeout_ms)
         rc = wait ? session_ask(self, &message.envelope, &frames, timeout_ms)
                   : wire_send(self->socket, NULL, &message.envelope, &frames);
     wire_frames_clear(&frames);
+    if (rc == 0 && !wait) put->before = self->submitted + 1;
     if (rc || !wait) return rc;
     const Peach__PutReply *reply = wire_envelope(self->request.answer)->put_reply;
     if (reply->status) rc = session_fail(self, reply->status, "%s", reply->message);
     wire_message_destroy(&self->request.answer);
+    put->there = rc == 0;
     return rc;
 }
 
-bool puts_resend(peach_t *self)
+void puts_judge(peach_t *self, bool resumed, uint64_t received)
 {
-    for (node_t *n = list_first(&self->puts); n; n = list_next(&self->puts, n))
-        if (send_put(self, LIST_ITEM(n, put_t, node), false, 0) != 0) return false;
+    for (node_t *n = list_first(&self->puts); n; n = list_next(&self->puts, n)) {
+        put_t *put = LIST_ITEM(n, put_t, node);
+        bool came = put->there || (put->before && put->before <= received);
+        put->there = resumed && came;
+        put->before = 0;
+        self->puts_missing |= !put->there;
+    }
+}
+
+bool puts_send(peach_t *self)
+{
+    if (!self->puts_missing) return true;
+    for (node_t *n = list_first(&self->puts); n; n = list_next(&self->puts, n)) {
+        put_t *put = LIST_ITEM(n, put_t, node);
+        if (!put->there && !put->before && send_put(self, put, false, 0) != 0) return false;
+    }
+    self->puts_missing = false;
     return true;
 }
 

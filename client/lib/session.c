@@ -89,7 +89,7 @@ static void clear_batch(peach_t *self)
 
 void session_flush(peach_t *self)
 {
-    if (!self->welcomed || self->batch.elements == 0) return;
+    if (!self->welcomed || !puts_send(self) || self->batch.elements == 0) return;
     if (!self->batch_numbered &&
         wire_batch_number(&self->batch, SUBMIT_SERIAL, self->submitted + 1) != 0)
         return;
@@ -131,11 +131,7 @@ static void on_welcome(peach_t *self, const Peach__Welcome *welcome)
     if (welcome->heartbeat_ms > 0) self->heartbeat_ms = welcome->heartbeat_ms;
     if (welcome->session_ms > 0) self->session_ms = welcome->session_ms;
     clear_batch(self);
-    if (!resumed && !puts_resend(self)) { /* it is busy: it hears of a new session again */
-        self->known = false;
-        begin_anew(self);
-        return;
-    }
+    puts_judge(self, resumed, welcome->received);
     uint64_t sent = self->submitted;
     self->submitted = resumed ? welcome->received : 0;
     if (!resumed) {
@@ -324,7 +320,8 @@ int session_turn(peach_t *self, int timeout_ms)
     int rc = self->socket ? 0 : connection_reopen(self);
     if (rc) return rc;
     session_flush(self);
-    if (self->batch.elements > 0) longest = 2; /* it was not taken: try again soon */
+    bool waiting = self->batch.elements > 0 || self->puts_missing;
+    if (self->welcomed && waiting) longest = 2; /* it was not taken: try again soon */
     void *const sockets[] = {self->socket, NULL};
     struct pollfd items[] = {{self->resolve ? resolve_fd(self->resolve) : -1, POLLIN, 0},
                              {self->socket ? wire_fd(self->monitor) : -1, POLLIN, 0}};

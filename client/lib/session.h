@@ -71,6 +71,7 @@ struct peach {
     uint64_t unsent;    /* flying tasks that are in no batch */
     block_pool_t *pool; /* for large payloads */
     list_t puts;        /* values that were put */
+    bool puts_missing;  /* some are to be sent again */
     uint64_t last_put;
     wire_batch_t batch;    /* Submit */
     uint64_t batch_serial; /* changes when the batch is emptied */
@@ -137,9 +138,13 @@ void connection_watch(peach_t *self);
 
 /* ---- put.c ---- */
 
-/* Gives a broker that does not know them all values that were put. false when it does not
-   take them now. */
-bool puts_resend(peach_t *self);
+/* After a Welcome: which of the values that were put the broker has, and which are missing.
+   received: the serial of the last Submit that came to it. */
+void puts_judge(peach_t *self, bool resumed, uint64_t received);
+
+/* Sends those that are missing, before what may refer to them. false when the broker does
+   not take them all now. */
+bool puts_send(peach_t *self);
 void puts_clear(peach_t *self);
 
 /* Whether the value that was put under that number is equal to this one. */

@@ -37,6 +37,32 @@ def zigzag(n):
     return n << 1 if n >= 0 else (-n << 1) - 1
 
 
+def fields(data):
+    """What a message has: pairs of a field's number and its value, as they come."""
+    at = 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    while at < len(data):
+        tag = number()
+        size = {0: 0, 1: 8, 5: 4}.get(tag & 7)
+        if size == 0:
+            yield tag >> 3, number()
+            continue
+        size = number() if size is None else size
+        yield tag >> 3, data[at:at + size]
+        at += size
+
+
 VERSION = 4
 FUNCTION = message([(1, "f"), (2, 0)])
 REPORT = message([(1, "f.py"), (2, bytes(32)), (3, 1)])

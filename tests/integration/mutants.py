@@ -32,6 +32,21 @@ BUGS = {
     "a loop is not told that more is there": (
         "client/lib/session.c", "self->socket && wire_has_message(self->socket) > 0", "false",
         "test_client.py"),
+    "verdicts go to new sessions only": (
+        "worker/link.c", "    verdicts_send(w, link); /*", "    if (!resumed) verdicts_send(w, link); /*",
+        "test_at_most_once.py -k was_away"),
+    "orders that wait for a lost broker go without a word": (
+        "worker/stops.c", "        verdicts_add(w, order);\n        order_free", "        order_free",
+        "test_at_most_once.py -k was_away"),
+    "orders that wait for a lost broker are ended": (
+        "worker/stops.c", "order->link->welcomed && w->now_ms", "w->now_ms",
+        "test_at_most_once.py -k was_away"),
+    "values on their way count as there": (
+        "client/lib/put.c", "put->there = resumed && came;", "put->there = resumed;",
+        "test_faults.py -k values_that_were_on_their_way"),
+    "a name server is waited for": (
+        "client/lib/connection.c", "if (self->resolve && late) connection_move_on(self);", "",
+        "test_endpoints.py -k silent_name_server"),
     "deadlines are the broker's only": (
         "client/lib/feed.c", "if (job->deadline_ms && self->now_ms >= job->deadline_ms) expire(job);", "",
         "test_limits.py -k without_a_broker"),

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, Process, lines, until
+from conftest import BIN, FULL, HERE, SLOW, Process, lines, until
 
 TASKS = HERE / "tasks.py"
 
@@ -158,6 +158,29 @@ def test_the_next_broker_of_the_list_hears_what_had_begun(make_fleet, tmp_path):
     thread.join()
     lost, unbegun = check(result["done"], path, count)
     assert lost < count / 4 and unbegun <= max(2, lost * 0.1)
+
+
+def test_a_broker_that_was_away_hears_it_too(make_fleet, proxies, tmp_path):
+    """What had not begun at a broker that is lost, told once the way to the next one is there."""
+    lost, next_one = make_fleet("--session-timeout", 2), make_fleet("--session-timeout", 60)
+    proxy = proxies(next_one.endpoint)
+    lost.processes.append(Process(BIN / "peach-worker", "--slots", 1, "-l", TASKS, "--connect",
+                                  f"{lost.endpoint},{proxy.endpoint}"))
+    until(lambda: lost.count_ready() == next_one.count_ready() == 1, 20)
+    lost.env["PEACH_BROKER"] = f"{lost.endpoint},{next_one.endpoint}"
+    path, count = tmp_path / "runs", 4
+    thread, result = start_map(lost, path, count, 1.5, "--chunk", 1)
+    until(path.exists, 20)
+    proxy.refusing = True
+    proxy.cut()
+    lost.broker.signal(signal.SIGKILL)
+    lost.processes.remove(lost.broker)
+    time.sleep(4)  # the worker has given that session up
+    assert thread.is_alive()
+    proxy.refusing = False
+    thread.join(30 * SLOW)
+    assert not thread.is_alive()
+    assert check(result["done"], path, count) <= (2, 0)
 
 
 def test_items_that_no_worker_takes_are_told(fleet):

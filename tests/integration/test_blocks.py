@@ -233,3 +233,32 @@ def test_a_client_that_dies_when_its_items_are_on_their_way(setting, talk, round
     flag.write_text("")
     talk(fleet, "arguments").is_right()
     until(lambda: fleet.view()["running_tasks"] + fleet.view()["queued_tasks"] == 0, 20)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_results_whose_memory_the_broker_does_not_find(fleet, script, retries):
+    """A worker by hand says that they are in memory of a process that is not there."""
+    zmq = pytest.importorskip("zmq")
+    sys.path.insert(0, str(HERE.parent / "fuzz"))
+    import seeds
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.connect(fleet.endpoint)
+    dealer.send(seeds.HELLO_WORKER)
+    until(lambda: fleet.count_ready() == 1, 10)
+    job = fleet.start("peach", "map", "--quiet", "--retries", retries, "--chunk", 2, "f", 7, 8)
+    lease = None
+    while lease is None:
+        assert dealer.poll(10000), "no order came"
+        for body, content in seeds.fields(dealer.recv_multipart()[0]):
+            for kind, element in seeds.fields(content) if body == 4 else []:
+                lease = dict(seeds.fields(element))[1] if kind == 2 else lease
+    segment = seeds.message([(2, 2), (3, seeds.SHARED)])
+    dealer.send(seeds.results(1, seeds.message([(1, lease), (2, segment), (4, 1)])))
+    time.sleep(0.3)
+    dealer.send(seeds.GOODBYE)
+    fleet.start("peach-worker", "--slots", 1, "-l", script("def f(x):\n    return x\n", "f.py"))
+    assert job.wait(20) == (0 if retries else 1), job.said()
+    assert job.said().count("PEACH_E_DIED") == (0 if retries else 2), job.said()
+    assert retries == 0 or job.said() == "7\n8\n"
+    context.destroy(0)

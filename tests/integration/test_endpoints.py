@@ -115,6 +115,36 @@ def test_a_name_that_moves_is_looked_up_again(hosts_file):
         broker.stop()
 
 
+@pytest.fixture
+def silent_name_server(tmp_path):
+    """A prefix with which names are asked for at a server that never answers."""
+    if subprocess.run(["unshare", "--mount", "true"]).returncode or os.geteuid() != 0:
+        pytest.skip("no mount namespace can be made here")
+    if not os.path.exists("/etc/resolv.conf"):
+        pytest.skip("there is no /etc/resolv.conf to mount another one over")
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 127.0.0.77\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.77", 53))
+        yield ("unshare", "--mount", "sh", "-c",
+               f'mount --bind {file} /etc/resolv.conf && exec "$@"', "sh")
+
+
+def test_a_name_server_that_is_silent_costs_no_more_than_a_silent_broker(fleet, silent_name_server):
+    """The next broker of the list is there, and was waited for as long as the name server."""
+    brokers = f"later.test:5001,{fleet.endpoint}"
+    env = {**os.environ, "PEACH_INSECURE": "1", "PEACH_BROKER": brokers}
+    worker = Process(BIN / "peach-worker", "-l", TASKS, env=env, prefix=silent_name_server)
+    try:
+        until(lambda: fleet.count_ready() == 1, 4 * SLOW)
+        done = subprocess.run([*silent_name_server, BIN / "peach", "map", "--quiet", "-t",
+                               str(4 * SLOW), "fnc", "1"], capture_output=True, text=True,
+                              timeout=60 * SLOW, env=env)
+        assert done.returncode == 0 and done.stdout == "1\n", done
+    finally:
+        worker.stop()
+
+
 CONNECTS = """
 import sys, time
 import peach

@@ -306,3 +306,60 @@ def test_an_item_that_kills_its_worker_is_found_among_its_mates(fleet):
     error = got[3]["error"]
     assert error["status"] == "PEACH_E_LOST" and len(error["attempts"]) == 2
     assert fleet.count_ready() == 1  # three were lost: the first time nobody was charged
+
+
+PUTS = """
+import sys
+import peach
+client = peach.connect(timeout=20)
+refs = [client.put(f"{i}" + "x" * int(sys.argv[1])) for i in range(4000)]
+print("put", flush=True)
+sys.stdin.readline()
+got = client.map(lambda text: int(text.rstrip("x")), refs[::500] + refs[-1:])
+assert got == [*range(0, 4000, 500), 3999], got
+print("right")
+"""
+
+
+@pytest.fixture
+def putting():
+    """A client in Python that has put 4,000 values, and maps over some when it is told to."""
+    made = []
+
+    def make(size, **env):
+        process = subprocess.Popen([sys.executable, "-c", PUTS, str(size)], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **env, "PYTHONPATH": str(BIN.parent / "python")})
+        made.append(process)
+        assert process.stdout.readline() == "put\n"
+        return process
+
+    yield make
+    for process in made:
+        process.kill()
+        process.communicate()
+
+
+def test_more_values_than_a_broker_takes_at_once(fleet, putting):
+    """A broker that came again got them from the first one on, until it took all at a time."""
+    fleet.worker(1, TASKS)
+    client = putting(20, **fleet.env)
+    fleet.lose_broker()
+    out, err = client.communicate("\n", timeout=30 * SLOW)
+    assert out == "right\n", err[-2000:]
+
+
+def test_values_that_were_on_their_way_when_the_connection_broke(make_fleet, proxies, putting):
+    """A broker that knew the session by then did not get the others."""
+    fleet = make_fleet("--session-timeout", 20)
+    fleet.worker(1, TASKS)
+    proxy = proxies(fleet.endpoint)
+    client = putting(1000, PEACH_BROKER=proxy.endpoint)
+    fleet.lose_broker()
+    proxy.bytes = 0
+    client.stdin.write("\n")
+    client.stdin.flush()
+    until(lambda: proxy.bytes > 1_000_000, 20)
+    proxy.cut()
+    out, err = client.communicate(timeout=30 * SLOW)
+    assert out == "right\n", err[-2000:]
