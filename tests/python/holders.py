@@ -9,6 +9,7 @@ import pickle
 import sys
 import types
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 
@@ -209,6 +210,8 @@ HOLDERS = {  # name: (what is made of a buffer, how it is read)
 }
 # As results only: an argument of that kind would be spoilt by its own caller.
 RESULTS = {**HOLDERS, "cleans_up": (CleansUp, data_of)}
+if int(cloudpickle.__version__.split(".")[0]) >= 3:
+    del RESULTS["slots"]  # a class by value loses them there: what comes back does not fit ours
 
 
 def same(read, value, number):
