@@ -186,7 +186,9 @@ def test_a_broker_that_was_away_hears_it_too(make_fleet, proxies, tmp_path):
     proxy.refusing = False
     thread.join(30 * SLOW)
     assert not thread.is_alive()
-    assert check(result["done"], path, count) <= (3, 0)
+    # And results of short ones that had not come through.
+    begun, unbegun = check(result["done"], path, count)
+    assert begun < 100 and unbegun == 0
 
 
 def test_items_that_no_worker_takes_are_told(fleet):

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import BIN, HERE, SLOW, lines, until
+from conftest import BIN, HERE, SLOW, executors, lines, until
 
 TASKS = HERE / "tasks.py"
 # Beyond any time that a test would wait: the results never stop.
@@ -166,3 +166,16 @@ def test_a_map_that_stops_soon_lets_finish_what_was_given_out(fleet):
 def test_what_halt_does_not_know_is_told(value):
     from conftest import peach
     assert "--halt" in peach("map", "fnc", "1", "--halt", value, check=2).stderr
+
+
+def test_an_interrupt_while_python_starts(fleet):
+    """An executor that starts its interpreter for the job lost half of it, or died."""
+    for _ in range(5):
+        worker = fleet.worker(1)
+        job = fleet.start("peach", "map", "--quiet", "--retries", 0, "--source", "lambda x: x", 7)
+        while job.process.poll() is None:
+            for pid in executors(worker):
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.0005)
+        assert job.wait() == 0 and job.said() == "7\n", job.said()
+        worker.stop()

@@ -349,6 +349,22 @@ static bool run_bootstrap(python_t *self, failure_t *failure)
 
 PEACH_EXPORT runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure);
 
+/* An interrupt waits meanwhile: an interpreter or a bootstrap by half serves no later item. */
+static bool start_python(python_t *self, failure_t *failure)
+{
+    sigset_t interrupt, before;
+    struct sigaction ours, action = {.sa_handler = on_sigint};
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+    /* Python makes KeyboardInterrupt of SIGINT only if nobody else had it at its start. */
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = SIG_DFL}, &ours);
+    bool done = start_interpreter(failure) && run_bootstrap(self, failure);
+    sigaction(SIGINT, done ? &action : &ours, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return done;
+}
+
 runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure)
 {
     python_t *self = calloc(1, sizeof *self);
@@ -359,13 +375,7 @@ runtime_t *peach_python_runtime_new(shared_t *shared, failure_t *failure)
     page = shared;
     self->base = (runtime_t){python_load, python_define, python_forget,
                              python_call, python_forks,  python_destroy};
-    /* Python makes KeyboardInterrupt of SIGINT only if nobody else had it at its start. */
-    signal(SIGINT, SIG_DFL);
-    if (!start_interpreter(failure) || !run_bootstrap(self, failure)) {
-        free(self);
-        return NULL;
-    }
-    struct sigaction action = {.sa_handler = on_sigint};
-    sigaction(SIGINT, &action, NULL);
-    return &self->base;
+    if (start_python(self, failure)) return &self->base;
+    free(self);
+    return NULL;
 }
