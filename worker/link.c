@@ -226,7 +226,7 @@ void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure)
 
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
 {
-    make_room(link, 0);
+    if (link->batch.elements >= WIRE_MAX_BATCH) make_room(link, 0);
     wire_batch_result(&link->batch, lease, result->elapsed_us, result->payload, result->size);
 }
 

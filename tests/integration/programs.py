@@ -194,6 +194,13 @@ class Process:
         self.log.close()
 
 
+def is_worker(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text() == "peach-worker\n"
+    except OSError:
+        return False
+
+
 class Fleet:
     """A broker, and what is started against it."""
 
@@ -248,7 +255,8 @@ class Fleet:
                 started = {p.pid for p in self.processes}
                 left = [w["pid"] for w in self.workers() if w["pid"] not in started]
                 for pid in left:
-                    os.kill(pid, signal.SIGKILL)
+                    if is_worker(pid):  # a peer by hand may say any number
+                        os.kill(pid, signal.SIGKILL)
             except Exception as error:
                 print("at the end:", error, file=sys.stderr)
         for process in reversed(self.processes):
