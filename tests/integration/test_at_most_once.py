@@ -160,7 +160,7 @@ def test_the_next_broker_of_the_list_hears_what_had_begun(make_fleet, tmp_path):
         fleets[turn % 2].lose_broker()
     thread.join()
     lost, unbegun = check(result["done"], path, count)
-    assert lost < count / 4 and unbegun <= max(2, lost * 0.1)
+    assert lost < count / 4 and unbegun <= 4 * 2  # at each kill orders that were on their way
 
 
 def test_a_broker_that_was_away_hears_it_too(make_fleet, proxies, tmp_path):
