@@ -3,7 +3,8 @@ import subprocess
 
 import pytest
 from programs import (BIN, EXAMPLES, FULL, HERE, ROOT, SANITIZED, SLOW, Fleet, Process,  # noqa: F401
-                      Proxy, driver, executors, free_port, lines, memory, peach, python, until)
+                      Proxy, driver, executors, free_port, lines, memory, open_for, peach, python,
+                      until)
 
 
 @pytest.fixture

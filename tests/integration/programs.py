@@ -1,6 +1,7 @@
 """The real programs: started on loopback and a free port, everything bounded in time,
 everything gone afterwards. It needs no pytest: chaos and whoever runs it by hand have none."""
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -267,6 +268,23 @@ def executors(worker):
     """The pids of its processes, oldest first."""
     with open(f"/proc/{worker.pid}/task/{worker.pid}/children") as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def open_for(process, fifo):
+    """The FIFO's writing end, once the process has opened the other one."""
+    def opened():
+        assert process.poll() is None, "it ended before it read its input"
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO, error
+            return None
+    end = time.monotonic() + 20 * SLOW
+    while (fd := opened()) is None:
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+    os.set_blocking(fd, True)
+    return os.fdopen(fd, "w")
 
 
 def until(condition, timeout):

@@ -236,12 +236,13 @@ def test_a_client_that_dies_when_its_items_are_on_their_way(setting, talk, round
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_results_whose_memory_the_broker_does_not_find(fleet, script, retries):
+def test_results_whose_memory_the_broker_does_not_find(fleet, script, request, retries):
     """A worker by hand says that they are in memory of a process that is not there."""
     zmq = pytest.importorskip("zmq")
     sys.path.insert(0, str(HERE.parent / "fuzz"))
     import seeds
     context = zmq.Context()
+    request.addfinalizer(lambda: context.destroy(0))
     dealer = context.socket(zmq.DEALER)
     dealer.connect(fleet.endpoint)
     dealer.send(seeds.HELLO_WORKER)
@@ -261,4 +262,3 @@ def test_results_whose_memory_the_broker_does_not_find(fleet, script, retries):
     assert job.wait(20) == (0 if retries else 1), job.said()
     assert job.said().count("PEACH_E_DIED") == (0 if retries else 2), job.said()
     assert retries == 0 or job.said() == "7\n8\n"
-    context.destroy(0)

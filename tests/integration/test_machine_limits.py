@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, SANITIZED, SLOW, executors, lines, until
+from conftest import BIN, FULL, HERE, SANITIZED, SLOW, executors, lines, open_for, until
 
 TASKS = HERE / "tasks.py"
 SECONDS = 5 if FULL else 2
@@ -121,7 +121,7 @@ def test_a_client_at_its_limit(fleet, tmp_path, kind):
                               stdout=open(out, "w"), stderr=open(err, "w"),
                               env={**os.environ, **fleet.env})
     try:
-        with open(feed, "w") as pipe:
+        with open_for(client, feed) as pipe:
             until(lambda: any(c["pid"] == client.pid for c in fleet.view()["clients"]), 10)
             lift = limit(client.pid, kind)
             lifter = threading.Timer(SECONDS, lambda: client.poll() is None and lift())

@@ -3,7 +3,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import BIN, EXAMPLES, HERE, lines, until
+from conftest import BIN, EXAMPLES, HERE, lines, open_for, until
 
 TASKS = HERE / "tasks.py"
 MULTIP = EXAMPLES / "multip.py"
@@ -133,7 +133,7 @@ def test_a_job_that_waits_for_its_input_can_be_cancelled(fleet, tmp_path):
     os.mkfifo(feed)
     with open(out, "w") as file:
         client = fleet.start("peach", "map", "--quiet", "fnc", f"@{feed}", stdout=file)
-    with open(feed, "w") as pipe:
+    with open_for(client.process, feed) as pipe:
         for text in ("1\n", None, "2\n"):
             if text:
                 pipe.write(text)
