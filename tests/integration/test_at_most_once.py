@@ -191,6 +191,7 @@ def test_a_broker_that_was_away_hears_it_too(make_fleet, proxies, tmp_path):
     assert begun < 100 and unbegun == 0
 
 
+@pytest.mark.held
 def test_items_that_no_worker_takes_are_told(fleet):
     """A map without retries waits for a slot before it sends anything; also for the first one."""
     done = fleet("map", "--quiet", "--retries", 0, "--queue-timeout", 1, "f", 1, check=1)

@@ -103,6 +103,15 @@ def setting(make_fleet, script, tmp_path):
     return fleet, lambda: fleet.worker(2, path), flag
 
 
+def kill(pids):
+    """They have ended, with all that they had open, when this returns."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        until(lambda: not os.path.exists(f"/proc/{pid}") or
+              open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z", 10)
+
+
 def running(fleet, count):
     until(lambda: fleet.view()["running_tasks"] >= count, 20)
 
@@ -117,12 +126,12 @@ def test_an_executor_that_dies_when_its_result_is_on_its_way(setting, talk, roun
     worker.signal(signal.SIGSTOP)  # it does not read
     flag.write_text("")
     time.sleep(0.5)
-    for pid in executors(worker):
-        os.kill(pid, signal.SIGKILL)
+    kill(executors(worker))
     worker.signal(signal.SIGCONT)
     client.is_right()
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_worker_that_dies_when_its_results_are_on_their_way(setting, talk, round):
     fleet, start_worker, flag = setting
@@ -172,8 +181,7 @@ def test_results_that_are_gone_are_lost_if_they_may_come_once(make_fleet, script
     stopped.signal(signal.SIGSTOP)
     flag.write_text("")
     time.sleep(1)
-    for pid in executors(worker) if dies == "executor" else [worker.pid]:
-        os.kill(pid, signal.SIGKILL)
+    kill(executors(worker) if dies == "executor" else [worker.pid])
     if dies == "worker":
         worker.wait()
     stopped.signal(signal.SIGCONT)
@@ -189,6 +197,7 @@ def test_results_that_are_gone_are_lost_if_they_may_come_once(make_fleet, script
             result["error"]["status"] in ("PEACH_E_LOST", "PEACH_E_DIED"), result
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("what", ["arguments", "puts"])
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_broker_that_dies_when_orders_are_on_their_way(setting, talk, round, what):
@@ -204,6 +213,7 @@ def test_a_broker_that_dies_when_orders_are_on_their_way(setting, talk, round, w
     client.is_right()
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("what", ["arguments", "puts"])
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_worker_that_dies_when_orders_are_on_their_way(setting, talk, round, what):
@@ -220,6 +230,7 @@ def test_a_worker_that_dies_when_orders_are_on_their_way(setting, talk, round, w
     client.is_right()
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_client_that_dies_when_its_items_are_on_their_way(setting, talk, round):
     """Nobody waits for them; the next client's are right, and nothing stays behind."""

@@ -168,6 +168,7 @@ def pids_group():
     pytest.skip("no control group of processes can be made here")
 
 
+@pytest.mark.held
 @pytest.mark.parametrize("how", ["spawn", "fork"])
 def test_a_worker_that_may_start_no_process(pids_group, make_fleet, how):
     """Its executors die one after the other meanwhile; it serves again when it may."""

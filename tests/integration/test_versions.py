@@ -345,6 +345,7 @@ def test_each_preload_has_the_neighbours_of_its_folder(fleet, tmp_path):
     assert values(fleet, "of_b") == only("bb")
 
 
+@pytest.mark.held
 def test_neighbours_that_stay_the_same_are_shared(fleet, tmp_path):
     """What two preloads of a folder import is one module, as in a program."""
     fleet.worker(1)
