@@ -23,11 +23,6 @@ bool claims_look(seat_t *seat, bool *moved)
     return true;
 }
 
-void claims_note(seat_t *seat, uint64_t number)
-{
-    if (seat->begun < number + 1) seat->begun = number + 1;
-}
-
 bool claims_take_back(worker_t *w, seat_t *seat)
 {
     if (!claims_are_sane(seat)) return false;
@@ -82,7 +77,7 @@ static void lose_unreported(worker_t *w, order_t *order, uint32_t end, pid_t pid
 {
     size_t count;
     const range_t *left;
-    while (order_is_once(order) && (left = ranges_all(&order->left, &count), count > 0) &&
+    while (order->once && (left = ranges_all(&order->left, &count), count > 0) &&
            left->first < end) {
         uint32_t most = end - left->first;
         order_lose(w, order, left->first, left->count < most ? left->count : most, pid, cause);
@@ -124,7 +119,7 @@ void orders_lost(worker_t *w, seat_t *seat, pid_t pid, const char *cause)
         order_t *order = LIST_ITEM(n, order_t, node);
         list_remove(n);
         if (!sane || order->number + 1 < begun) lose_unreported(w, order, order->items, pid, cause);
-        if (order_is_once(order) && ranges_empty(&order->left))
+        if (order->once && ranges_empty(&order->left))
             order_end(w, order);
         else if (order->number + 1 == begun)
             charge(w, order, begun_item(seat, order), pid, cause); /* it was the one that ran */

@@ -42,8 +42,9 @@ typedef struct {
     payload_t *payload;
     range_t *todo;
     size_t todo_count;
-    uint64_t task;     /* its client's number, if it is to run at most once */
-    ranges_t left;     /* of such a one: items that have not begun, as far as was told */
+    bool once;         /* it is to run at most once */
+    uint64_t task;     /* of such a one: its client's number, */
+    ranges_t left;     /* and the items that have not begun, as far as was told */
     uint32_t number;   /* at its slot */
     uint64_t since_ms; /* when it came */
     bool cancelled;
@@ -228,6 +229,8 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
 void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure);
 
 /* The same of a task of one item, with its good result. */
+/* Makes room in the message for so many single results. */
+void link_reserve(link_t *link, size_t rows);
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease);
 
 /* Whether a broker that is there has everything that was for it. */
@@ -246,8 +249,7 @@ void order_free(worker_t *w, order_t *order);
 void order_end(worker_t *w, order_t *order);
 uint64_t order_items(const order_t *order);
 
-/* Whether it is to run at most once. Only then is it asked which of its items have begun. */
-bool order_is_once(const order_t *order);
+/* Of an order that is to run at most once: these have begun. */
 void order_note_begun(order_t *order, uint32_t first, uint32_t count);
 
 /* Says that the items are lost with their executor; what the order has else goes on. */
@@ -296,7 +298,10 @@ bool claims_are_sane(const seat_t *seat);
 bool claims_look(seat_t *seat, bool *moved);
 
 /* A result of the task of that number came: it had begun. */
-void claims_note(seat_t *seat, uint64_t number);
+static inline void claims_note(seat_t *seat, uint64_t number)
+{
+    if (seat->begun < number + 1) seat->begun = number + 1;
+}
 
 /* The executor's orders that it has not begun wait again. false when the page cannot be
    believed. */

@@ -224,9 +224,14 @@ void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure)
     link_result(link, NULL, &result, lease, "", 0);
 }
 
+void link_reserve(link_t *link, size_t rows)
+{
+    if (link->batch.elements > 0 && link->batch.elements + rows > WIRE_MAX_BATCH)
+        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
+}
+
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
 {
-    if (link->batch.elements >= WIRE_MAX_BATCH) make_room(link, 0);
     wire_batch_result(&link->batch, lease, result->elapsed_us, result->payload, result->size);
 }
 

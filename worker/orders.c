@@ -29,7 +29,7 @@ void order_free(worker_t *w, order_t *order)
 {
     list_remove(&order->node);
     w->order_count--;
-    if (order_is_once(order)) ranges_clear(&order->left);
+    if (order->once) ranges_clear(&order->left);
     if (--order->job_uses->orders == 0) free_job(w, order->job, order->job_uses);
     payload_unref(&order->payload);
     free(order->todo);
@@ -47,11 +47,9 @@ void order_end(worker_t *w, order_t *order)
     order_free(w, order);
 }
 
-bool order_is_once(const order_t *order) { return order->job->origin.len > 0; }
-
 void order_note_begun(order_t *order, uint32_t first, uint32_t count)
 {
-    if (order_is_once(order)) ranges_remove(&order->left, first, count);
+    if (order->once) ranges_remove(&order->left, first, count);
 }
 
 /* The set of the items that the lease has. */
@@ -129,7 +127,8 @@ static void take(worker_t *w, link_t *link, const Peach__Job *job, copy_t *copy,
     order->job_uses = copy->uses;
     order->job_uses->orders++;
     order->since_ms = w->now_ms;
-    if (order_is_once(order)) init_left(order);
+    order->once = job->origin.len > 0;
+    if (order->once) init_left(order);
     list_append(&w->waiting, &order->node);
     w->order_count++;
 }
@@ -223,6 +222,17 @@ static int put_task(seat_t *seat, const order_t *order, uint32_t job)
     return rc;
 }
 
+/* Whether the executors have its function. They may not any more: its preload was unloaded, or
+   a new version of it failed. */
+static bool can_run(const worker_t *w, const order_t *order)
+{
+    job_use_t *uses = order->job_uses;
+    if (uses->shelf == w->shelf_changes) return true;
+    if (!order->job->code && !shelf_offers(w, order->job->function)) return false;
+    uses->shelf = w->shelf_changes;
+    return true;
+}
+
 static int put_order(worker_t *w, seat_t *seat, order_t *order)
 {
     size_t size = payload_size(order->payload);
@@ -233,6 +243,7 @@ static int put_order(worker_t *w, seat_t *seat, order_t *order)
     seat->batch_single = single;
     order->number = seat->process.sent;
     if (seat->batch_job != order->job) {
+        if (!can_run(w, order)) return PEACH_E_NO_FUNCTION;
         if ((rc = blobs_send(w, seat, order->job)) != 0) return rc;
         rc = wire_batch_add(&seat->batch, 1, &order->job->base);
         if (rc) return rc;
@@ -280,17 +291,6 @@ static seat_t *seat_free(const worker_t *w, size_t room)
     return best;
 }
 
-/* Whether the executors have its function. They may not any more: its preload was unloaded, or
-   a new version of it failed. */
-static bool can_run(const worker_t *w, const order_t *order)
-{
-    job_use_t *uses = order->job_uses;
-    if (order->job->code || uses->shelf == w->shelf_changes) return true;
-    if (!shelf_offers(w, order->job->function)) return false;
-    uses->shelf = w->shelf_changes;
-    return true;
-}
-
 void orders_pump(worker_t *w)
 {
     size_t room = seat_room(w);
@@ -298,7 +298,7 @@ void orders_pump(worker_t *w)
         seat_t *seat = seat_free(w, room);
         if (!seat) break;
         order_t *order = LIST_ITEM(list_first(&w->waiting), order_t, node);
-        if (!can_run(w, order) || put_order(w, seat, order) != 0) {
+        if (put_order(w, seat, order) != 0) {
             order_end(w, order);
             continue;
         }
@@ -321,16 +321,21 @@ order_t *orders_at(const seat_t *seat, uint64_t number)
     return NULL;
 }
 
-static void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elapsed_us)
+static void tell_end(worker_t *w, const order_t *order)
+{
+    if (order->link)
+        verdicts_note_end(w, order);
+    else
+        verdicts_add(w, order);
+}
+
+static inline void order_done(worker_t *w, seat_t *seat, order_t *order, uint64_t elapsed_us)
 {
     uint64_t ns = elapsed_us * 1000 + 1;
     w->order_ns = w->order_ns ? (w->order_ns * 7 + ns) / 8 : ns;
     seat->order_count--;
     seat->failures = 0;
-    if (!order->link)
-        verdicts_add(w, order);
-    else if (order_is_once(order))
-        verdicts_note_end(w, order);
+    if (!order->link || order->once) tell_end(w, order);
     order_free(w, order);
 }
 
@@ -363,7 +368,7 @@ static void take_result(worker_t *w, seat_t *seat, wire_message_t *message, Peac
         failure->pid = (uint32_t)seat->process.pid;
         order_note_begun(order, failure->item, failure->count ? failure->count : 1);
     }
-    if (order_is_once(order)) drop_gone(w, seat, order, message, result);
+    if (order->once) drop_gone(w, seat, order, message, result);
     if (order->link)
         link_result(order->link, message, result, order->lease, w->host,
                     (uint32_t)seat->process.pid);
@@ -376,8 +381,9 @@ void orders_results(worker_t *w, seat_t *seat, wire_message_t *message)
     for (size_t i = 0; i < results->n_results; i++)
         take_result(w, seat, message, results->results[i]);
     for (size_t i = 0; i < results->n_singles; i++) {
-        size_t offset = 0;
-        for (size_t row = 0; row < results->singles[i]->n_ids; row++) {
+        size_t offset = 0, rows = results->singles[i]->n_ids;
+        for (size_t k = 0; k < w->link_count; k++) link_reserve(&w->links[k], rows);
+        for (size_t row = 0; row < rows; row++) {
             wire_single_t result = wire_single(results->singles[i], row, &offset);
             order_t *order = orders_at(seat, result.id);
             if (!order) continue;

@@ -96,7 +96,7 @@ void orders_forget(worker_t *w, link_t *link)
             order_t *order = LIST_ITEM(n, order_t, node);
             if (order->link != link) continue;
             order->link = NULL;
-            if (order_is_once(order))
+            if (order->once)
                 interrupt_item(w, seat, order);
             else
                 interrupt(w, seat, order);

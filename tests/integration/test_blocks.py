@@ -156,7 +156,7 @@ def test_a_broker_that_dies_when_results_are_on_their_way(setting, talk, round):
     running(fleet, 2)
     client.process.send_signal(signal.SIGSTOP)
     flag.write_text("")
-    time.sleep(0.7)
+    until(lambda: fleet.view()["running_tasks"] + fleet.view()["queued_tasks"] == 0, 20)
     fleet.lose_broker()
     client.process.send_signal(signal.SIGCONT)
     client.is_right()

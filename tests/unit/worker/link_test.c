@@ -8,11 +8,12 @@
 static void a_message_holds_no_more_than_one_may(void **state)
 {
     (void)state;
-    enum { COUNT = 5 * WIRE_MAX_BATCH / 2 };
+    enum { ROWS = 100, COUNT = 5 * WIRE_MAX_BATCH / 2 };
     link_t link = {0};
     outbox_init(&link.outbox);
     for (uint64_t i = 0; i < COUNT; i++) {
         const wire_single_t single = {.id = i, .payload = (const uint8_t *)"r", .size = 1};
+        if (i % ROWS == 0) link_reserve(&link, ROWS);
         link_single(&link, &single, i);
         assert_true(link.batch.elements <= WIRE_MAX_BATCH);
     }
