@@ -148,7 +148,7 @@ def test_a_worker_that_dies_when_its_results_are_on_their_way(setting, talk, rou
     client.is_right()
 
 
-@pytest.mark.parametrize("round", range(ROUNDS))
+@pytest.mark.parametrize("round", range(6))  # which of two things the client sees first differs
 def test_a_broker_that_dies_when_results_are_on_their_way(setting, talk, round):
     fleet, start_worker, flag = setting
     start_worker()
@@ -157,6 +157,7 @@ def test_a_broker_that_dies_when_results_are_on_their_way(setting, talk, round):
     client.process.send_signal(signal.SIGSTOP)
     flag.write_text("")
     until(lambda: fleet.view()["running_tasks"] + fleet.view()["queued_tasks"] == 0, 20)
+    time.sleep(0.5)  # they are in the client's socket
     fleet.lose_broker()
     client.process.send_signal(signal.SIGCONT)
     client.is_right()

@@ -130,10 +130,10 @@ print(short)
 
 def test_lines_that_are_read_are_all_there(fleet):
     """reliability.R6: 142 of 1,163 maps lost lines, 15,749 in all, although nothing else ran."""
-    maps = 1000 if FULL else 80
+    maps, lines_each = (1000, 20) if FULL else (30, 600)
     for _ in range(2):
         fleet.worker(2, TASKS)
-    done = subprocess.run([sys.executable, "-c", LOGS, str(maps), "50", "20"], capture_output=True,
+    done = subprocess.run([sys.executable, "-c", LOGS, str(maps), "50", str(lines_each)], capture_output=True,
                           text=True, timeout=600 * SLOW,
                           env={**os.environ, **fleet.env, "PYTHONPATH": str(BIN.parent / "python")})
     assert done.returncode == 0, done.stderr[-2000:]
