@@ -228,9 +228,10 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
 /* Items of the lease fail; what it has else goes on. */
 void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure);
 
-/* The same of a task of one item, with its good result. */
 /* Makes room in the message for so many single results. */
 void link_reserve(link_t *link, size_t rows);
+
+/* Adds the good result of a task of one item. */
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease);
 
 /* Whether a broker that is there has everything that was for it. */

@@ -200,10 +200,10 @@ void link_register(worker_t *w, link_t *link)
     shelf_register_free(&registration);
 }
 
-/* What one message may hold is sent off before more is added. */
-static void make_room(link_t *link, size_t frames)
+/* Puts what was added behind the messages that wait. */
+static void queue(link_t *link)
 {
-    if (link->batch.elements > 0 && !wire_batch_has_room(&link->batch, frames))
+    if (link->batch.elements > 0)
         outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
 }
 
@@ -212,7 +212,7 @@ void link_result(link_t *link, wire_message_t *message, const Peach__Result *res
 {
     Peach__Result out = *result;
     out.id = lease;
-    make_room(link, result->n_segments);
+    if (!wire_batch_has_room(&link->batch, result->n_segments)) queue(link);
     wire_batch_forward(&link->batch, message, &out, host, pid);
 }
 
@@ -226,8 +226,7 @@ void link_failure(link_t *link, uint64_t lease, Peach__Failure *failure)
 
 void link_reserve(link_t *link, size_t rows)
 {
-    if (link->batch.elements > 0 && link->batch.elements + rows > WIRE_MAX_BATCH)
-        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
+    if (link->batch.elements + rows > WIRE_MAX_BATCH) queue(link);
 }
 
 void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
@@ -237,8 +236,7 @@ void link_single(link_t *link, const wire_single_t *result, uint64_t lease)
 
 static void flush(link_t *link)
 {
-    if (link->batch.elements > 0)
-        outbox_add(&link->outbox, PEACH__ENVELOPE__BODY_RESULTS, &link->batch, true);
+    queue(link);
     if (link->welcomed) outbox_send(&link->outbox, link->socket, NULL);
 }
 

@@ -12,8 +12,16 @@
 
 enum { PAUSE_MS = 200 }; /* before the list of brokers is tried again, when nobody is there */
 
+static void forget_resolve(peach_t *self)
+{
+    int fd = self->resolve ? resolve_fd(self->resolve) : -1;
+    if (fd >= 0) ready_forget(&self->ready, fd);
+    resolve_destroy(&self->resolve);
+}
+
 void connection_close(peach_t *self)
 {
+    forget_resolve(self);
     /* First the events, then who reads them: ZeroMQ's I/O thread would wait for ever to
        tell of one that nobody reads. */
     if (self->socket) zmq_socket_monitor(self->socket, NULL, 0);
@@ -67,13 +75,6 @@ static int connect_socket(peach_t *self, bool ipv6)
     return 0;
 }
 
-void connection_forget_resolve(peach_t *self)
-{
-    int fd = self->resolve ? resolve_fd(self->resolve) : -1;
-    if (fd >= 0) ready_forget(&self->ready, fd);
-    resolve_destroy(&self->resolve);
-}
-
 /* Nobody is at the endpoint: another one may be there. With one it is ZeroMQ that tries
    again, as long as it has an address. */
 static void endpoint_failed(peach_t *self, const char *why)
@@ -95,10 +96,10 @@ static int connect_resolved(peach_t *self)
     if (state == RESOLVE_FAILED) {
         char text[sizeof self->unreached];
         snprintf(text, sizeof text, "%s", why);
-        connection_forget_resolve(self);
+        forget_resolve(self);
         endpoint_failed(self, text);
     } else {
-        connection_forget_resolve(self);
+        forget_resolve(self);
         rc = connect_socket(self, state == RESOLVE_IPV6);
     }
     return rc;
@@ -107,7 +108,6 @@ static int connect_resolved(peach_t *self)
 int connection_open(peach_t *self)
 {
     connection_close(self);
-    connection_forget_resolve(self);
     self->welcomed = false;
     self->hello_ms = 0;
     self->opened_ms = self->now_ms = clock_ms();

@@ -478,7 +478,6 @@ void peach_close(peach_t **self_p)
     doubts_clear(self);
     pool_clear(&self->free_tasks);
     block_pool_destroy(&self->pool);
-    connection_forget_resolve(self);
     connection_close(self);
     ready_close(&self->ready);
     if (self->context) zmq_ctx_term(self->context);

@@ -121,7 +121,6 @@ int session_left(uint64_t deadline, uint64_t now_ms);
    status. */
 int connection_open(peach_t *self);
 void connection_close(peach_t *self);
-void connection_forget_resolve(peach_t *self);
 
 /* The broker is going, or gone: the next one of the list, or this one again. */
 void connection_move_on(peach_t *self);

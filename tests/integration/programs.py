@@ -195,9 +195,19 @@ class Process:
         self.log.close()
 
 
-def is_worker(pid):
+def state(pid):
+    """Of a process: Z of one that has ended and was not collected; "gone"."""
     try:
-        return pathlib.Path(f"/proc/{pid}/comm").read_text() == "peach-worker\n"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+
+
+def is_program(pid, name):
+    """Whether the process runs it: a number may be anybody's, and one that was just forked is
+    still its parent."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text() == f"{name}\n"
     except OSError:
         return False
 
@@ -256,7 +266,7 @@ class Fleet:
                 started = {p.pid for p in self.processes}
                 left = [w["pid"] for w in self.workers() if w["pid"] not in started]
                 for pid in left:
-                    if is_worker(pid):  # a peer by hand may say any number
+                    if is_program(pid, "peach-worker"):  # a peer by hand may say any number
                         os.kill(pid, signal.SIGKILL)
             except Exception as error:
                 print("at the end:", error, file=sys.stderr)

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, SLOW, executors, until
+from conftest import BIN, FULL, HERE, SLOW, executors, state, until
 
 TASKS = HERE / "tasks.py"
 ROUNDS = 5 if FULL else 1
@@ -107,9 +107,7 @@ def kill(pids):
     """They have ended, with all that they had open, when this returns."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    for pid in pids:
-        until(lambda: not os.path.exists(f"/proc/{pid}") or
-              open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z", 10)
+    until(lambda: all(state(pid) in ("gone", "Z") for pid in pids), 10)
 
 
 def running(fleet, count):

@@ -1,13 +1,12 @@
 """Processes that tasks start go with their item, whatever ends it."""
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import time
 
 import pytest
-from conftest import BIN, HERE, SLOW, executors, lines, until
+from conftest import BIN, HERE, SLOW, executors, lines, state, until
 
 TASKS = HERE / "tasks.py"
 
@@ -50,10 +49,7 @@ def pids(path):
 
 
 def alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return state(pid) not in ("gone", "Z")
 
 
 def start(fleet, function, path, *options):

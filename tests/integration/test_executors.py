@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import BIN, HERE, SLOW, executors, lines, until
+from conftest import BIN, HERE, SLOW, executors, lines, state, until
 
 TASKS = HERE / "tasks.py"
 
@@ -86,7 +86,7 @@ def test_a_forked_child_ends_whatever_the_task_does(fleet, script, function):
 def children_of(pid):
     """Those that live: a task's children are its own to wait for."""
     children = open(f"/proc/{pid}/task/{pid}/children").read().split()
-    return [c for c in children if open(f"/proc/{c}/stat").read().rsplit(") ", 1)[1][0] != "Z"]
+    return [c for c in children if state(c) not in ("gone", "Z")]
 
 
 # ---- descriptors ----

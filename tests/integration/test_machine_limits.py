@@ -103,7 +103,8 @@ def test_a_process_at_its_limit(make_fleet, tmp_path, role, kind):
         client.wait()
     no_broker = client.returncode == 3 and "no broker answered" in err  # it is out for too long
     assert client.returncode in (0, 1) or no_broker, err
-    print(f"{role}, {kind}: {results(out, [] if no_broker else items)} of {len(items)} right; {err.strip()[:200]}")
+    good = 0 if no_broker else results(out, items)
+    print(f"{role}, {kind}: {good} of {len(items)} right; {err.strip()[:200]}")
     assert fleet.broker.process.poll() is None and worker.process.poll() is None
     until(lambda: fleet.count_ready() == 1 and len(executors(worker)) == 2, 30)
     works(fleet)

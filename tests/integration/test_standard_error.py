@@ -133,8 +133,8 @@ def test_lines_that_are_read_are_all_there(fleet):
     maps, lines_each = (1000, 20) if FULL else (30, 600)
     for _ in range(2):
         fleet.worker(2, TASKS)
-    done = subprocess.run([sys.executable, "-c", LOGS, str(maps), "50", str(lines_each)], capture_output=True,
-                          text=True, timeout=600 * SLOW,
+    done = subprocess.run([sys.executable, "-c", LOGS, str(maps), "50", str(lines_each)],
+                          capture_output=True, text=True, timeout=600 * SLOW,
                           env={**os.environ, **fleet.env, "PYTHONPATH": str(BIN.parent / "python")})
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "0\n", f"{done.stdout.strip()} of {maps} maps lost lines"

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import EXAMPLES, HERE, lines, peach, until
+from conftest import EXAMPLES, HERE, lines, peach, state, until
 
 TASKS = HERE / "tasks.py"
 
@@ -13,13 +13,6 @@ TASKS = HERE / "tasks.py"
 def children(pid):
     return [int(p) for p in
             pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def state(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return "gone"
 
 
 def test_copies_run_tasks_and_are_replaced(fleet):

@@ -357,8 +357,7 @@ static bool start_python(python_t *self, failure_t *failure)
     sigemptyset(&interrupt);
     sigaddset(&interrupt, SIGINT);
     pthread_sigmask(SIG_BLOCK, &interrupt, &before);
-    /* Python makes KeyboardInterrupt of SIGINT only if nobody else had it at its start. */
-    sigaction(SIGINT, &(struct sigaction){.sa_handler = SIG_DFL}, &ours);
+    sigaction(SIGINT, NULL, &ours);
     bool done = start_interpreter(failure) && run_bootstrap(self, failure);
     sigaction(SIGINT, done ? &action : &ours, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
