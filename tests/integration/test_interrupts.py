@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import BIN, HERE, SLOW, executors, lines, until
+from conftest import BIN, HERE, SLOW, executors, is_program, lines, until
 
 TASKS = HERE / "tasks.py"
 # Beyond any time that a test would wait: the results never stop.
@@ -143,7 +143,10 @@ def test_nohup_is_respected(fleet):
 def test_failures_can_stop_a_map(fleet):
     """operations, what users of GNU parallel would miss"""
     fleet.worker(2, TASKS)
-    done = fleet("map", "--source", "lambda x: 1/(x - 3) if x < 9 else __import__('time').sleep(9)",
+    # The one that fails takes so long that those in front of it are done: it stops what runs.
+    source = ("lambda x, sleep=__import__('time').sleep: sleep(x == 3) or 1/(x - 3) if x < 9 "
+              "else sleep(9)")
+    done = fleet("map", "--source", source,
                  "--chunk", 1, "0..99", "--halt", "now", check=1)
     assert [r for r in lines(done) if isinstance(r, dict)] == [lines(done)[3]]
     assert "halted after" in done.stderr and "item 3: ZeroDivisionError" in done.stderr
@@ -168,15 +171,6 @@ def test_what_halt_does_not_know_is_told(value):
     assert "--halt" in peach("map", "fnc", "1", "--halt", value, check=2).stderr
 
 
-def is_executor(pid):
-    """And no more the worker's image, whose signals it would get."""
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read() == "peach-executor\n"
-    except OSError:
-        return False
-
-
 def test_an_interrupt_while_python_starts(fleet):
     """An executor that starts its interpreter for the job lost half of it, or died."""
     for _ in range(5):
@@ -184,8 +178,9 @@ def test_an_interrupt_while_python_starts(fleet):
         job = fleet.start("peach", "map", "--quiet", "--retries", 0, "--source", "lambda x: x", 7)
         end = time.monotonic() + 20 * SLOW
         while job.process.poll() is None and time.monotonic() < end:
-            for pid in filter(is_executor, executors(worker)):
-                os.kill(pid, signal.SIGINT)
+            for pid in executors(worker):
+                if is_program(pid, "peach-executor"):
+                    os.kill(pid, signal.SIGINT)
             time.sleep(0.0005)
         assert job.wait(1) == 0 and job.said() == "7\n", job.said()
         worker.stop()
