@@ -3,8 +3,8 @@ import subprocess
 
 import pytest
 from programs import (BIN, EXAMPLES, FULL, HERE, ROOT, SANITIZED, SLOW, Fleet, Process,  # noqa: F401
-                      Proxy, driver, executors, free_port, is_program, lines, memory, open_for, peach,
-                      python, state, until)
+                      Proxy, cpu_seconds, driver, executors, free_port, is_program, lines, memory,
+                      open_for, peach, python, state, until)
 
 
 @pytest.fixture

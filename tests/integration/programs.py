@@ -195,10 +195,21 @@ class Process:
         self.log.close()
 
 
+def stat(pid):
+    """What the kernel tells of a process, from its state on: field 3 of proc(5) is the first."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+
+
+def cpu_seconds(pid):
+    """That it has used, user and system."""
+    fields = stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def state(pid):
     """Of a process: Z of one that has ended and was not collected; "gone"."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return stat(pid)[0]
     except (FileNotFoundError, ProcessLookupError):
         return "gone"
 

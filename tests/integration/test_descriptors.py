@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, SLOW, lines, until
+from conftest import BIN, FULL, HERE, SLOW, cpu_seconds, lines, until
 
 TASKS = HERE / "tasks.py"
 LIMITED = """
@@ -21,15 +21,6 @@ HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 def limited(limit, soft, hard=None):
     return (sys.executable, "-c", LIMITED, limit, str(soft), str(soft if hard is None else hard))
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def cpu_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # ---- the broker ----

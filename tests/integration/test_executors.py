@@ -1,19 +1,13 @@
 """What a task does to its own process stays there: the next tasks, other executors and
 the supervisor go on as if nothing had been."""
-import os
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import BIN, HERE, SLOW, executors, lines, state, until
+from conftest import BIN, HERE, SLOW, cpu_seconds, executors, lines, state, until
 
 TASKS = HERE / "tasks.py"
-
-
-def cpu_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def works(fleet, count=200):

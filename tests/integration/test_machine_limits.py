@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import BIN, FULL, HERE, SANITIZED, SLOW, executors, lines, open_for, until
+from conftest import BIN, FULL, HERE, SANITIZED, SLOW, cpu_seconds, executors, lines, open_for, until
 
 TASKS = HERE / "tasks.py"
 SECONDS = 5 if FULL else 2
@@ -21,11 +21,6 @@ def status(pid, field):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1])
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def limit(pid, kind):
